@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* SPDX-FileCopyrightText: The Mesh authors */
+/*
+ * Everything that differs between the supported kernels, included before every
+ * source file by the Makefile. The sources themselves read as if written for the
+ * newest kernel. MH_HAVE_* come from the Kbuild file: whether something exists is
+ * asked of the kernel's headers, never concluded from a version.
+ */
+#ifndef MH_COMPAT_H
+#define MH_COMPAT_H
+
+#include <linux/mm.h>
+
+#ifndef MH_HAVE_VM_FLAGS_SET
+static inline void vm_flags_set(struct vm_area_struct *vma, unsigned long flags)
+{
+	vma->vm_flags |= flags;
+}
+
+static inline void vm_flags_clear(struct vm_area_struct *vma, unsigned long flags)
+{
+	vma->vm_flags &= ~flags;
+}
+#endif
+
+#ifndef MH_HAVE_FOLIO_MAPCOUNT
+/* There, but not for modules. Only asked of folios of one page. */
+#define folio_mapcount(folio)	page_mapcount(&(folio)->page)
+#endif
+
+#endif /* MH_COMPAT_H */

@@ -1,0 +1,590 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-FileCopyrightText: The Mesh authors
+/*
+ * ARM and MERGE of one pair of spans.
+ *
+ * A merge is all or nothing for a span of up to MESHHELPER_MAX_SPAN_PAGES pages:
+ *
+ *	look up		indices and slots of both spans; every page distinct
+ *	prepare		get the pages, allocate the groups to be
+ *	lock		all folios; from here on faults on them wait
+ *	check		nothing unexpected, no references but ours
+ *	copy, zap	in the order the mode asks for
+ *	check		references again: with no PTE left none can be new
+ *	commit		aliases and groups, which cannot fail
+ *	unlock		faults go on, and find the new slots
+ *	free		the pages of src's old slots
+ *
+ * Until commit nothing has changed but bytes of @dst that no slot in use covers, so
+ * every failure before it just unwinds.
+ *
+ * Armed mode relies on the write-protection that the caller set by userfaultfd after
+ * arming: a write since then has been through mh_page_mkwrite(), which took the
+ * folio's lock and the mark. Lying about it loses the caller's own writes only.
+ */
+#include <linux/highmem.h>
+#include <linux/mmap_lock.h>
+#include <linux/slab.h>
+
+#include "meshhelper.h"
+
+/**
+ * struct mh_half - one side of one page of a pair
+ * @index: page of the arena
+ * @slot: its slot
+ * @page: the slot's page, with a reference
+ */
+struct mh_half {
+	pgoff_t index;
+	pgoff_t slot;
+	struct page *page;
+};
+
+/**
+ * struct mh_merge - a merge on its way
+ * @arena: arena of both spans, its lock held
+ * @pair: the request
+ * @armed: mode MESHHELPER_MERGE_ARMED, else _ZAP
+ * @nr: pages in each span
+ * @src: what gives up its pages
+ * @dst: whose pages are used by both
+ * @joined: groups to be, by page
+ */
+struct mh_merge {
+	struct mh_arena *arena;
+	const struct meshhelper_pair *pair;
+	bool armed;
+	unsigned int nr;
+	struct mh_half src[MESHHELPER_MAX_SPAN_PAGES];
+	struct mh_half dst[MESHHELPER_MAX_SPAN_PAGES];
+	struct mh_group *joined[MESHHELPER_MAX_SPAN_PAGES];
+};
+
+/* Context: mmap_lock held. The arena of [addr, addr + nr pages), and its index. */
+static struct mh_arena *mh_find_span(struct mm_struct *mm, u64 addr, unsigned int nr,
+				     pgoff_t *index)
+{
+	struct vm_area_struct *vma;
+
+	if (addr >= TASK_SIZE)
+		return NULL;
+	vma = find_vma(mm, addr);
+	if (!vma || vma->vm_start > addr || vma->vm_ops != &mh_vm_ops ||
+	    vma->vm_end - addr < (u64)nr << PAGE_SHIFT)
+		return NULL;
+	*index = linear_page_index(vma, addr);
+	return vma->vm_private_data;
+}
+
+static bool mh_pair_valid(const struct meshhelper_pair *pair)
+{
+	unsigned int slots, i;
+
+	if (pair->flags || !pair->pages || pair->pages > MESHHELPER_MAX_SPAN_PAGES ||
+	    !PAGE_ALIGNED(pair->src | pair->dst) || !pair->slot_size)
+		return false;
+	slots = (pair->pages << PAGE_SHIFT) / pair->slot_size;
+	if (!slots || slots > MESHHELPER_MAX_SLOTS)
+		return false;
+	for (i = slots; i < MESHHELPER_MAX_SLOTS; i++)
+		if (pair->live[i / 64] >> (i % 64) & 1)
+			return false;
+	return true;
+}
+
+/* Context: mmap_lock held. Fills in the indices of both spans. */
+static int mh_merge_locate(struct mh_merge *merge, struct mm_struct *mm)
+{
+	const struct meshhelper_pair *pair = merge->pair;
+	struct mh_arena *dst_arena;
+	pgoff_t src, dst;
+	unsigned int i;
+
+	merge->nr = pair->pages;
+	merge->arena = mh_find_span(mm, pair->src, merge->nr, &src);
+	dst_arena = mh_find_span(mm, pair->dst, merge->nr, &dst);
+	if (!merge->arena || !dst_arena)
+		return -EFAULT;
+	if (merge->arena != dst_arena)
+		return -EXDEV;
+	for (i = 0; i < merge->nr; i++) {
+		merge->src[i].index = src + i;
+		merge->dst[i].index = dst + i;
+	}
+	return 0;
+}
+
+/* All slots must differ, or a page would be locked or given away twice. */
+static int mh_merge_slots(struct mh_merge *merge)
+{
+	pgoff_t seen[2 * MESHHELPER_MAX_SPAN_PAGES];
+	unsigned int i, j, n = 0;
+
+	for (i = 0; i < merge->nr; i++) {
+		merge->src[i].slot = mh_slot(merge->arena, merge->src[i].index);
+		merge->dst[i].slot = mh_slot(merge->arena, merge->dst[i].index);
+		if (merge->src[i].slot == merge->dst[i].slot)
+			return -EEXIST;
+		seen[n++] = merge->src[i].slot;
+		seen[n++] = merge->dst[i].slot;
+	}
+	for (i = 0; i < n; i++)
+		for (j = 0; j < i; j++)
+			if (seen[i] == seen[j])
+				return -EINVAL;
+	return 0;
+}
+
+static unsigned int mh_present(struct mh_arena *arena, pgoff_t index, unsigned int nr)
+{
+	unsigned int i, present = 0;
+
+	for (i = 0; i < nr; i++)
+		present += mh_slot_present(arena, mh_slot(arena, index + i));
+	return present;
+}
+
+/* Pages there are now, minus those there will be. */
+static int mh_merge_gain(struct mh_merge *merge)
+{
+	return mh_present(merge->arena, merge->src[0].index, merge->nr) +
+	       mh_present(merge->arena, merge->dst[0].index, merge->nr) - merge->nr;
+}
+
+static void mh_put_pages(struct mh_merge *merge)
+{
+	unsigned int i;
+
+	for (i = 0; i < merge->nr; i++) {
+		if (merge->src[i].page)
+			put_page(merge->src[i].page);
+		if (merge->dst[i].page)
+			put_page(merge->dst[i].page);
+	}
+}
+
+static int mh_get_page(struct mh_merge *merge, struct mh_half *half)
+{
+	struct page *page = mh_slot_page(merge->arena, half->slot);
+
+	if (IS_ERR(page))
+		return PTR_ERR(page);
+	half->page = page;
+	return PageCompound(page) ? -EOPNOTSUPP : 0;
+}
+
+/* A page that was never touched is made, so that a span merges as a whole. */
+static int mh_get_pages(struct mh_merge *merge)
+{
+	unsigned int i;
+	int err;
+
+	for (i = 0; i < merge->nr; i++) {
+		err = mh_get_page(merge, &merge->src[i]) ?:
+		      mh_get_page(merge, &merge->dst[i]);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+static void mh_abort_joins(struct mh_merge *merge)
+{
+	unsigned int i;
+
+	for (i = 0; i < merge->nr; i++)
+		if (merge->joined[i])
+			mh_join_abort(merge->arena, merge->src[i].index,
+				      merge->dst[i].index, merge->joined[i]);
+}
+
+static int mh_prepare_joins(struct mh_merge *merge)
+{
+	struct mh_group *joined;
+	unsigned int i;
+
+	for (i = 0; i < merge->nr; i++) {
+		joined = mh_join_prepare(merge->arena, merge->src[i].index,
+					 merge->dst[i].index);
+		if (IS_ERR(joined))
+			return PTR_ERR(joined);
+		merge->joined[i] = joined;
+	}
+	return 0;
+}
+
+/* The only place that holds several folio locks; arena->lock makes that safe. */
+static void mh_lock_pages(struct mh_merge *merge)
+{
+	unsigned int i;
+
+	for (i = 0; i < merge->nr; i++) {
+		lock_page(merge->src[i].page);
+		lock_page(merge->dst[i].page);
+	}
+}
+
+static void mh_unlock_pages(struct mh_merge *merge)
+{
+	unsigned int i;
+
+	for (i = 0; i < merge->nr; i++) {
+		unlock_page(merge->src[i].page);
+		unlock_page(merge->dst[i].page);
+	}
+}
+
+/* Still the page of its slot, and nothing that mm/ is in the middle of? */
+static bool mh_page_usable(struct mh_merge *merge, struct mh_half *half)
+{
+	struct folio *folio = page_folio(half->page);
+
+	return folio->mapping == mh_store_mapping(merge->arena) &&
+	       folio->index == half->slot && !folio_test_large(folio) &&
+	       folio_test_uptodate(folio) && !folio_test_writeback(folio) &&
+	       !PageHWPoison(half->page);
+}
+
+/*
+ * References to a folio of src: one for each PTE, the page cache's, and ours. Any
+ * other may be I/O that is going to read or write the page after the merge.
+ */
+static bool mh_page_pinned(struct page *page)
+{
+	struct folio *folio = page_folio(page);
+
+	return folio_ref_count(folio) != folio_mapcount(folio) + 2;
+}
+
+static int mh_check_pages(struct mh_merge *merge)
+{
+	unsigned int i;
+
+	for (i = 0; i < merge->nr; i++) {
+		if (!mh_page_usable(merge, &merge->src[i]) ||
+		    !mh_page_usable(merge, &merge->dst[i]))
+			return -EBUSY;
+		if (merge->armed && !xa_load(&merge->arena->armed, merge->src[i].slot))
+			return -EAGAIN;
+	}
+	return 0;
+}
+
+static bool mh_any_pinned(struct mh_merge *merge)
+{
+	unsigned int i;
+
+	for (i = 0; i < merge->nr; i++)
+		if (mh_page_pinned(merge->src[i].page))
+			return true;
+	return false;
+}
+
+/* Copy bytes [from, to) of src to the same place in dst. */
+static void mh_copy_range(struct mh_merge *merge, size_t from, size_t to)
+{
+	while (from < to) {
+		unsigned int i = from >> PAGE_SHIFT;
+		size_t offset = offset_in_page(from);
+		size_t len = min_t(size_t, to - from, PAGE_SIZE - offset);
+		char *src = kmap_local_page(merge->src[i].page);
+		char *dst = kmap_local_page(merge->dst[i].page);
+
+		memcpy(dst + offset, src + offset, len);
+		flush_dcache_page(merge->dst[i].page);
+		kunmap_local(dst);
+		kunmap_local(src);
+		from += len;
+	}
+}
+
+static bool mh_slot_live(const struct meshhelper_pair *pair, unsigned int i)
+{
+	return i < MESHHELPER_MAX_SLOTS && pair->live[i / 64] >> (i % 64) & 1;
+}
+
+static void mh_copy_live(struct mh_merge *merge)
+{
+	const struct meshhelper_pair *pair = merge->pair;
+	unsigned int first, end;
+
+	for (first = 0; first < MESHHELPER_MAX_SLOTS; first = end + 1) {
+		for (end = first; mh_slot_live(pair, end); end++)
+			;
+		mh_copy_range(merge, (size_t)first * pair->slot_size,
+			      (size_t)end * pair->slot_size);
+	}
+	/* Written through the kernel's mapping: no PTE knows that it is dirty. */
+	for (first = 0; first < merge->nr; first++)
+		set_page_dirty(merge->dst[first].page);
+}
+
+static void mh_zap_index(struct mh_merge *merge, unsigned int i)
+{
+	struct mh_group *group = mh_group(merge->arena, merge->src[i].slot);
+	unsigned int m;
+
+	if (!group) {
+		mh_zap(merge->arena, merge->src[i].index, 1);
+		return;
+	}
+	for (m = 0; m < group->nr; m++)
+		mh_zap(merge->arena, group->member[m], 1);
+}
+
+static void mh_zap_src(struct mh_merge *merge)
+{
+	bool lone = true;
+	unsigned int i;
+
+	for (i = 0; i < merge->nr; i++)
+		lone = lone && !mh_group(merge->arena, merge->src[i].slot);
+	if (lone) {
+		mh_zap(merge->arena, merge->src[0].index, merge->nr);
+		return;
+	}
+	for (i = 0; i < merge->nr; i++)
+		mh_zap_index(merge, i);
+}
+
+/*
+ * Zapping a young page may put it on a per-CPU list of the LRU code, which holds a
+ * reference; zapping again (nothing, by now) drains this CPU's list first.
+ */
+static bool mh_pinned_after_zap(struct mh_merge *merge)
+{
+	if (!mh_any_pinned(merge))
+		return false;
+	mh_zap(merge->arena, merge->src[0].index, 1);
+	return mh_any_pinned(merge);
+}
+
+/* Context: all folios locked. On error src's contents and aliases are untouched. */
+static int mh_move_contents(struct mh_merge *merge)
+{
+	int err = mh_check_pages(merge);
+
+	if (err)
+		return err;
+	if (merge->armed) {
+		if (mh_any_pinned(merge))
+			return -EBUSY;
+		mh_copy_live(merge);
+		mh_zap_src(merge);
+		return mh_pinned_after_zap(merge) ? -EBUSY : 0;
+	}
+	mh_zap_src(merge);
+	if (mh_pinned_after_zap(merge))
+		return -EBUSY;
+	mh_copy_live(merge);
+	return 0;
+}
+
+static void mh_commit(struct mh_merge *merge)
+{
+	unsigned int i;
+
+	for (i = 0; i < merge->nr; i++)
+		mh_join_commit(merge->arena, merge->src[i].index, merge->dst[i].index,
+			       merge->joined[i]);
+	atomic64_add(merge->nr, &merge->arena->nr_meshed);
+	atomic64_add(merge->nr, &merge->arena->nr_merged);
+	mh_count(MH_COUNT_pages_meshed, merge->nr);
+	mh_count(MH_COUNT_pages_merged_total, merge->nr);
+	mh_count(MH_COUNT_merges_total, 1);
+}
+
+/* No index shows these slots any more, so no fault can bring them back. */
+static void mh_free_src(struct mh_merge *merge)
+{
+	unsigned int i;
+
+	for (i = 0; i < merge->nr; i++) {
+		loff_t start = (loff_t)merge->src[i].slot << PAGE_SHIFT;
+
+		shmem_truncate_range(mh_store_inode(merge->arena), start,
+				     start + PAGE_SIZE - 1);
+	}
+}
+
+/* Context: arena->lock held, slots known. */
+static int mh_merge_try(struct mh_merge *merge)
+{
+	int err = mh_get_pages(merge) ?: mh_prepare_joins(merge);
+
+	if (err)
+		goto abort;
+	mh_lock_pages(merge);
+	err = mh_move_contents(merge);
+	if (!err)
+		mh_commit(merge);
+	mh_unlock_pages(merge);
+abort:
+	if (err)
+		mh_abort_joins(merge);
+	mh_put_pages(merge);
+	if (!err)
+		mh_free_src(merge);
+	return err;
+}
+
+/*
+ * The reference in excess may be that of some CPU's list of pages on their way to
+ * the LRU. Those lists are drained and the merge tried again, once per batch.
+ */
+static int mh_merge_retry(struct mh_merge *merge)
+{
+	unsigned int i;
+
+	mh_drain(merge->arena, merge->src[0].index);
+	for (i = 0; i < merge->nr; i++) {
+		merge->src[i].page = NULL;
+		merge->dst[i].page = NULL;
+		merge->joined[i] = NULL;
+	}
+	return mh_merge_try(merge);
+}
+
+/* Whatever came of it, the marks are used up. */
+static void mh_disarm(struct mh_merge *merge)
+{
+	unsigned int i;
+
+	for (i = 0; merge->armed && i < merge->nr; i++)
+		xa_erase(&merge->arena->armed, merge->src[i].slot);
+}
+
+/* Context: arena->lock held. Returns pages saved, more than 0, or an errno. */
+static int mh_merge_locked(struct mh_merge *merge, bool *may_drain)
+{
+	int gain, err;
+
+	err = mh_merge_slots(merge);
+	if (err)
+		return err;
+	gain = mh_merge_gain(merge);
+	if (gain > 0) {
+		err = mh_merge_try(merge);
+		if (err == -EBUSY && *may_drain) {
+			*may_drain = false;
+			err = mh_merge_retry(merge);
+		}
+	} else {
+		err = -ENOENT;
+	}
+	mh_disarm(merge);
+	return err ?: gain;
+}
+
+static void mh_count_abort(int err)
+{
+	if (err == -EAGAIN)
+		mh_count(MH_COUNT_merge_aborts_again_total, 1);
+	else if (err == -EBUSY)
+		mh_count(MH_COUNT_merge_aborts_busy_total, 1);
+	else
+		mh_count(MH_COUNT_merge_aborts_other_total, 1);
+}
+
+/* Context: mmap_lock held for reading. */
+static int mh_merge_in_mm(struct mh_merge *merge, struct mm_struct *mm, bool *may_drain)
+{
+	int ret = mh_merge_locate(merge, mm);
+
+	if (ret)
+		return ret;
+	mutex_lock(&merge->arena->lock);
+	ret = mh_merge_locked(merge, may_drain);
+	mutex_unlock(&merge->arena->lock);
+	return ret;
+}
+
+/**
+ * mh_merge_pair - merge one pair of spans
+ * @mm: the calling process
+ * @pair: the request, a copy that user space cannot change
+ * @mode: MESHHELPER_MERGE_ARMED or MESHHELPER_MERGE_ZAP
+ * @may_drain: may the LRU lists of all CPUs be drained? Cleared when it was done.
+ *
+ * Context: process, no locks held; sleeps.
+ * Return: pages saved, more than 0; a negative errno as described for struct
+ * meshhelper_pair, with both spans as they were.
+ */
+int mh_merge_pair(struct mm_struct *mm, const struct meshhelper_pair *pair, u32 mode,
+		  bool *may_drain)
+{
+	struct mh_merge *merge;
+	int ret = -EINVAL;
+
+	if (!mh_pair_valid(pair))
+		goto count;
+	ret = -ENOMEM;
+	merge = kzalloc(sizeof(*merge), GFP_KERNEL);
+	if (!merge)
+		goto count;
+	merge->pair = pair;
+	merge->armed = mode == MESHHELPER_MERGE_ARMED;
+	ret = -EINTR;
+	if (!mmap_read_lock_killable(mm)) {
+		ret = mh_merge_in_mm(merge, mm, may_drain);
+		mmap_read_unlock(mm);
+	}
+	kfree(merge);
+count:
+	if (ret < 0)
+		mh_count_abort(ret);
+	return ret;
+}
+
+/* Context: mmap_lock and arena->lock held. */
+static int mh_arm_span(struct mh_arena *arena, pgoff_t index, unsigned int nr)
+{
+	unsigned int i;
+	int err = 0;
+
+	/* Also bounds the memory for marks by that for pages. */
+	if (!mh_present(arena, index, nr))
+		return -ENOENT;
+	for (i = 0; i < nr && !err; i++)
+		err = xa_err(xa_store(&arena->armed, mh_slot(arena, index + i),
+				      xa_mk_value(1), GFP_KERNEL));
+	return err;
+}
+
+/* Context: mmap_lock held for reading. */
+static int mh_arm_in_mm(struct mm_struct *mm, const struct meshhelper_pair *pair)
+{
+	struct mh_arena *arena;
+	pgoff_t index;
+	int err;
+
+	arena = mh_find_span(mm, pair->src, pair->pages, &index);
+	if (!arena)
+		return -EFAULT;
+	mutex_lock(&arena->lock);
+	err = mh_arm_span(arena, index, pair->pages);
+	mutex_unlock(&arena->lock);
+	return err;
+}
+
+/**
+ * mh_arm_pair - watch the pages of a pair's source for writes
+ * @mm: the calling process
+ * @pair: the request; only @src and @pages count
+ *
+ * Context: process, no locks held; sleeps.
+ * Return: 0 or a negative errno; some pages may be armed then, which does no harm.
+ */
+int mh_arm_pair(struct mm_struct *mm, const struct meshhelper_pair *pair)
+{
+	int ret;
+
+	if (pair->flags || !pair->pages || pair->pages > MESHHELPER_MAX_SPAN_PAGES ||
+	    !PAGE_ALIGNED(pair->src))
+		return -EINVAL;
+	if (mmap_read_lock_killable(mm))
+		return -EINTR;
+	ret = mh_arm_in_mm(mm, pair);
+	mmap_read_unlock(mm);
+	return ret;
+}

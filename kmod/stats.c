@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-FileCopyrightText: The Mesh authors
+/*
+ * Counters of the module: one s64 per CPU and counter, summed when read, so that
+ * counting a fault touches no shared cache line. Shown under
+ * /sys/class/misc/meshhelper/, one value in each file.
+ */
+#include <linux/device.h>
+#include <linux/percpu.h>
+#include <linux/sysfs.h>
+
+#include "meshhelper.h"
+
+struct mh_counters {
+	s64 value[MH_NR_COUNTERS];
+};
+
+static DEFINE_PER_CPU(struct mh_counters, mh_counters);
+
+/**
+ * mh_count - add to a counter of the module
+ * @counter: which
+ * @n: how much; negative for gauges that go down
+ *
+ * Context: any.
+ */
+void mh_count(enum mh_counter counter, s64 n)
+{
+	this_cpu_add(mh_counters.value[counter], n);
+}
+
+/* A gauge may go up on one CPU and down on another: only the sum means something. */
+static s64 mh_counter_sum(enum mh_counter counter)
+{
+	s64 sum = 0;
+	int cpu;
+
+	for_each_possible_cpu(cpu)
+		sum += READ_ONCE(per_cpu(mh_counters, cpu).value[counter]);
+	return sum;
+}
+
+#define MH_COUNTER_ATTR(name)						\
+static ssize_t name##_show(struct device *dev,				\
+			   struct device_attribute *attr, char *buf)	\
+{									\
+	return sysfs_emit(buf, "%lld\n",				\
+			  mh_counter_sum(MH_COUNT_##name));		\
+}									\
+static DEVICE_ATTR_RO(name);
+MH_COUNTERS(MH_COUNTER_ATTR)
+#undef MH_COUNTER_ATTR
+
+static ssize_t pss_bytes_saved_show(struct device *dev,
+				    struct device_attribute *attr, char *buf)
+{
+	return sysfs_emit(buf, "%lld\n",
+			  mh_counter_sum(MH_COUNT_pages_meshed) << PAGE_SHIFT);
+}
+static DEVICE_ATTR_RO(pss_bytes_saved);
+
+static struct attribute *mh_sysfs_attrs[] = {
+#define MH_COUNTER_PTR(name) &dev_attr_##name.attr,
+	MH_COUNTERS(MH_COUNTER_PTR)
+#undef MH_COUNTER_PTR
+	&dev_attr_pss_bytes_saved.attr,
+	NULL
+};
+
+static const struct attribute_group mh_sysfs_group = {
+	.attrs = mh_sysfs_attrs,
+};
+
+const struct attribute_group *mh_sysfs_groups[] = {
+	&mh_sysfs_group,
+	NULL
+};

@@ -1,0 +1,130 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Mesh authors
+#
+# style.sh - what can be checked without running anything, in TAP.
+#
+# Every file names its licence, scripts pass shellcheck, kernel code passes checkpatch.pl (from the
+# unpacked kernel source), and only user/os.c makes system calls.
+
+set -u
+top=$(realpath "$(dirname "$(readlink -f "$0")")/../..")
+build=${MESH_BUILD:-$top/build}
+count=0
+
+# report NAME PROBLEMS: one TAP line; no problems are good.
+report()
+{
+	count=$((count + 1))
+	if [ -z "$2" ]; then
+		echo "ok $count - $1"
+	else
+		printf '%s\n' "$2" | head -n 50 | sed 's/^/# /'
+		echo "not ok $count - $1"
+	fi
+}
+
+# All files of the project, tracked or about to be.
+files()
+{
+	git ls-files --cached --others --exclude-standard "$@" | while read -r file; do
+		[ ! -f "$file" ] || echo "$file"
+	done
+}
+
+is_script()
+{
+	head -n 1 "$1" | grep -q -E '^#!.*\b(ba)?sh\b' ||
+		head -n 4 "$1" | grep -q '^# shellcheck shell='
+}
+
+scripts()
+{
+	files | while read -r file; do
+		if is_script "$file" 2> /dev/null; then
+			echo "$file"
+		fi
+	done
+}
+
+# Pictures, logs, licence texts and JSON cannot carry the line.
+check_spdx()
+{
+	files | grep -v -E '\.(png|svg|log|json|csv|license)$|^LICENSES/' | while read -r file; do
+		if ! head -n 6 "$file" | grep -q 'SPDX-License-Identifier: '; then
+			echo "$file: no SPDX-License-Identifier"
+		elif ! head -n 6 "$file" | grep -q 'SPDX-FileCopyrightText: '; then
+			echo "$file: no SPDX-FileCopyrightText"
+		fi
+	done
+}
+
+# Each part of the tree has one licence.
+check_licences()
+{
+	files kmod | grep -v '\.license$' | xargs -r -d '\n' grep -L 'Identifier: GPL-2.0-only' |
+		sed 's/$/: not GPL-2.0-only/'
+	files user | xargs -r -d '\n' grep -L 'Identifier: MIT' | sed 's/$/: not MIT/'
+	files uapi | xargs -r -d '\n' grep -L -F '(GPL-2.0 WITH Linux-syscall-note) OR MIT' |
+		sed 's/$/: not the licence of the interface/'
+}
+
+check_shell()
+{
+	scripts | xargs -r -d '\n' shellcheck -x -f gcc
+}
+
+# Trailing blanks, missing newlines at the end, lines that are too long.
+check_whitespace()
+{
+	files | grep -E '\.([chS]|cc|cpp|sh|def|txt|rst|md)$|/(run|init|Makefile|Kbuild)$' |
+		grep -v -E '^LICENSES/' | while read -r file; do
+		grep -n -H -E '[[:blank:]]$' "$file" | sed 's/:[^:]*$/: trailing blank/'
+		[ -z "$(tail -c 1 "$file")" ] || echo "$file: no newline at the end"
+	done
+	# A tab is eight columns.
+	files | grep -E '\.(c|h|cc|sh)$' | while read -r file; do
+		expand "$file" | awk -v file="$file" 'length > 100 {
+			print file ":" NR ": " length " columns" }'
+	done
+}
+
+# Ignored: the kernel version is an out-of-tree module's business, BIT() is not for user space, and
+# tables written as X-macros are not what the checks of macros have in mind.
+check_kernel_style()
+{
+	files kmod uapi | grep '\.[ch]$' | xargs -r -d '\n' \
+		perl "$build/ksft/scripts/checkpatch.pl" --no-tree --strict --terse --no-summary \
+		--max-line-length=100 --ignore \
+		LINUX_VERSION_CODE,SPDX_LICENSE_TAG,BIT_MACRO,COMPLEX_MACRO,MACRO_ARG_REUSE \
+		--file 2>&1
+}
+
+# Every system call of the library goes through os.c, and its headers.
+check_system_calls()
+{
+	local calls='mmap|munmap|mremap|madvise|mprotect|ioctl|open|openat|close|read|write|syscall'
+
+	calls="$calls|close_range|poll|ppoll|epoll_[a-z]+|signalfd|userfaultfd|futex|fork|clone"
+	calls="$calls|io_uring_setup|io_uring_enter|io_uring_register|getrandom|tgkill|prctl|fcntl"
+	files user | grep '\.c$' | grep -v '^user/os\.c$' | while read -r file; do
+		# Comments and strings may name them.
+		sed -E 's,/\*.*\*/,,; s,//.*,,; s,"[^"]*",,g; /^[[:space:]]*\/?\*/d' "$file" |
+			grep -n -E "(^|[^[:alnum:]_.>])($calls)\(|sys/syscall\.h" |
+			sed "s,^,$file: ,"
+	done
+}
+
+cd "$top" || exit 1
+echo 'TAP version 13'
+report 'every file names its licence' "$(check_spdx)"
+report 'each part has its licence' "$(check_licences)"
+report 'shellcheck' "$(check_shell)"
+report 'whitespace and line length' "$(check_whitespace)"
+if [ -e "$build/ksft/scripts/checkpatch.pl" ]; then
+	report 'checkpatch.pl on kmod and uapi' "$(check_kernel_style)"
+else
+	report 'checkpatch.pl on kmod and uapi' "no checkpatch.pl in $build/ksft: ./run build"
+fi
+report 'system calls only in user/os.c' "$(check_system_calls)"
+echo "1..$count"
