@@ -73,7 +73,7 @@
  */
 struct mh_family {
 	struct address_space *rmap;
-	struct mutex lock;
+	struct mutex lock;	/* protects arenas */
 	struct list_head arenas;
 };
 
@@ -113,7 +113,7 @@ struct mh_arena {
 	struct mh_family *family;
 	struct mm_struct *mm;
 	struct file *store;
-	struct mutex lock;
+	struct mutex lock;	/* protects groups and the removal window */
 	struct xarray alias;
 	struct xarray groups;
 	struct xarray armed;

@@ -42,12 +42,15 @@ static s64 mh_counter_sum(enum mh_counter counter)
 
 #define MH_COUNTER_ATTR(name)						\
 static ssize_t name##_show(struct device *dev,				\
+			   struct device_attribute *attr, char *buf);	\
+static DEVICE_ATTR_RO(name);						\
+static ssize_t name##_show(struct device *dev,				\
 			   struct device_attribute *attr, char *buf)	\
 {									\
 	return sysfs_emit(buf, "%lld\n",				\
 			  mh_counter_sum(MH_COUNT_##name));		\
-}									\
-static DEVICE_ATTR_RO(name);
+}
+
 MH_COUNTERS(MH_COUNTER_ATTR)
 #undef MH_COUNTER_ATTR
 
@@ -60,10 +63,11 @@ static ssize_t pss_bytes_saved_show(struct device *dev,
 static DEVICE_ATTR_RO(pss_bytes_saved);
 
 static struct attribute *mh_sysfs_attrs[] = {
-#define MH_COUNTER_PTR(name) &dev_attr_##name.attr,
+#define MH_COUNTER_PTR(name)	\
+	[MH_COUNT_##name] = &dev_attr_##name.attr,
 	MH_COUNTERS(MH_COUNTER_PTR)
 #undef MH_COUNTER_PTR
-	&dev_attr_pss_bytes_saved.attr,
+	[MH_NR_COUNTERS] = &dev_attr_pss_bytes_saved.attr,
 	NULL
 };
 

@@ -83,7 +83,8 @@ parse_options()
 	done
 	command=("$@")
 	if [ $shell = yes ]; then
-		command=(/bin/sh -i)
+		command=(sh -i)
+		append="$append mesh.shell"
 	fi
 	[ ${#command[@]} -gt 0 ] || usage
 }

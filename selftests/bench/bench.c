@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: MIT
+// SPDX-FileCopyrightText: The Mesh authors
+/*
+ * Shared parts of the load programs, see bench.h. No state, callable from any
+ * thread.
+ */
+#include "bench.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+double now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
+}
+
+/* Word @i of the payload of @seed. */
+static uint64_t word_of(uint64_t seed, size_t i)
+{
+	return mix(seed + i);
+}
+
+void payload_fill(void *p, size_t len, uint64_t seed)
+{
+	char *to = p;
+	uint64_t word;
+	size_t i;
+
+	for (i = 0; len >= sizeof(word); i++, len -= sizeof(word), to += sizeof(word)) {
+		word = word_of(seed, i);
+		memcpy(to, &word, sizeof(word));
+	}
+	word = word_of(seed, i);
+	memcpy(to, &word, len);
+}
+
+int payload_ok(const void *p, size_t len, uint64_t seed)
+{
+	const char *from = p;
+	uint64_t word;
+	size_t i;
+
+	for (i = 0; len >= sizeof(word); i++, len -= sizeof(word), from += sizeof(word)) {
+		word = word_of(seed, i);
+		if (memcmp(from, &word, sizeof(word)))
+			return 0;
+	}
+	word = word_of(seed, i);
+	return !memcmp(from, &word, len);
+}
+
+static long field_kb(const char *text, const char *name)
+{
+	const char *at = strstr(text, name);
+
+	return at ? strtol(at + strlen(name), NULL, 10) : 0;
+}
+
+void memory_read(struct memory *m)
+{
+	int fd = open("/proc/self/smaps_rollup", O_RDONLY | O_CLOEXEC);
+	char text[4096];
+	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+
+	memset(m, 0, sizeof(*m));
+	if (fd >= 0)
+		close(fd);
+	if (n <= 0)
+		return;
+	text[n] = '\0';
+	m->pss_kb = field_kb(text, "\nPss:");
+	m->rss_kb = field_kb(text, "\nRss:");
+}
+
+void *map_or_die(size_t len)
+{
+	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (p == MAP_FAILED)
+		die("mmap of %zu bytes: %s", len, strerror(errno));
+	return p;
+}
+
+void die(const char *fmt, ...)
+{
+	va_list ap;
+
+	fprintf(stderr, "%s: ", program_invocation_short_name);
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fputc('\n', stderr);
+	exit(2);
+}

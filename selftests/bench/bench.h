@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: The Mesh authors */
+/*
+ * What the load programs share: a deterministic mixer (every payload follows from
+ * a number), the clock, and what /proc says about the memory of this process.
+ *
+ * Nothing here allocates with malloc: the programs measure malloc.
+ */
+#ifndef SELFTESTS_BENCH_H
+#define SELFTESTS_BENCH_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Memory of this process as /proc/self/smaps_rollup has it, in kB. */
+struct memory {
+	long pss_kb;
+	long rss_kb;
+};
+
+/**
+ * mix() - splitmix64 step
+ * @x: any number
+ *
+ * A bijection, so distinct inputs give distinct outputs.
+ *
+ * Return: a number in which every bit depends on every bit of @x.
+ */
+static inline uint64_t mix(uint64_t x)
+{
+	x += 0x9e3779b97f4a7c15ULL;
+	x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
+	x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
+	return x ^ (x >> 31);
+}
+
+/**
+ * now() - seconds on the monotonic clock
+ *
+ * Return: seconds since some fixed point.
+ */
+double now(void);
+
+/**
+ * payload_fill() - write the bytes that belong to a number
+ * @p: where to
+ * @len: how many
+ * @seed: the number
+ */
+void payload_fill(void *p, size_t len, uint64_t seed);
+
+/**
+ * payload_ok() - compare memory with the bytes that belong to a number
+ * @p: memory to check
+ * @len: how many bytes
+ * @seed: the number
+ *
+ * Return: 1 if every byte is right, else 0.
+ */
+int payload_ok(const void *p, size_t len, uint64_t seed);
+
+/**
+ * memory_read() - ask the kernel how much memory this process uses
+ * @m: the answer; zeroes if /proc cannot be read
+ */
+void memory_read(struct memory *m);
+
+/**
+ * map_or_die() - zeroed memory that does not come from malloc
+ * @len: bytes
+ *
+ * Return: the memory; ends the program if there is none.
+ */
+void *map_or_die(size_t len);
+
+/**
+ * die() - print one line on stderr and end with exit code 2
+ * @fmt: as for printf
+ */
+void die(const char *fmt, ...) __attribute__((noreturn, format(printf, 1, 2)));
+
+#endif /* SELFTESTS_BENCH_H */

@@ -1,0 +1,129 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Mesh authors
+#
+# Run one load program under several allocators and print a table of ratios.
+#
+# The program's last line must be "result: name=value name=value ...". The runs
+# are interleaved (one round of all allocators, then the next round), so that a
+# machine that gets slower or faster meanwhile treats all of them alike. The table
+# has the median of each value and its ratio to libmesh's; values named *wrong* must
+# be 0 everywhere.
+
+set -eu
+
+here=$(cd "$(dirname "$0")" && pwd)
+build=${MESH_BUILD:-$here/../../build}
+rounds=3
+mesh=$build/user/libmesh.so
+only=
+
+usage()
+{
+	cat <<-END
+	usage: compare.sh [--rounds N] [--mesh LIB] [--only NAME,NAME] PROGRAM [ARG...]
+	  PROGRAM is a path, or the name of a program of selftests/bench
+	  allocators: glibc jemalloc mimalloc tcmalloc mesh
+	END
+	exit "$1"
+}
+
+while [ $# -gt 0 ]; do
+	case $1 in
+	--rounds) rounds=$2; shift 2 ;;
+	--mesh) mesh=$2; shift 2 ;;
+	--only) only=,$2,; shift 2 ;;
+	--help) usage 0 ;;
+	--*) usage 2 >&2 ;;
+	*) break ;;
+	esac
+done
+[ $# -gt 0 ] || usage 2 >&2
+
+program=$1
+shift
+[ "${program#*/}" != "$program" ] || program=$build/selftests/bench/$program
+[ -x "$program" ] || { echo "compare.sh: no program $program" >&2; exit 2; }
+
+library_of()
+{
+	local libs
+
+	libs=/usr/lib/$(uname -m)-linux-gnu
+
+	case $1 in
+	glibc) ;;
+	jemalloc) echo "$libs"/libjemalloc.so.2 ;;
+	mimalloc) echo "$libs"/libmimalloc.so.2.0 ;;
+	tcmalloc) echo "$libs"/libtcmalloc_minimal.so.4 ;;
+	mesh) echo "$mesh" ;;
+	esac
+}
+
+allocators=
+for name in glibc jemalloc mimalloc tcmalloc mesh; do
+	[ -z "$only" ] || [ "${only#*,"$name",}" != "$only" ] || continue
+	lib=$(library_of $name)
+	if [ -n "$lib" ] && [ ! -e "$lib" ]; then
+		echo "# $name left out: $lib does not exist"
+		continue
+	fi
+	allocators="$allocators $name"
+done
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+for round in $(seq "$rounds"); do
+	for name in $allocators; do
+		if ! LD_PRELOAD=$(library_of "$name") "$program" "$@" >"$work/out" 2>&1; then
+			echo "compare.sh: $(basename "$program") failed under $name:" >&2
+			cat "$work/out" >&2
+			exit 1
+		fi
+		grep '^result: ' "$work/out" | tail -n 1 | tr ' ' '\n' | grep '=' |
+			sed "s/^/$name=/" >>"$work/values"
+		echo "# round $round of $rounds: $name done"
+	done
+done
+
+# name=metric=value lines to a table; the ratio is to mesh, or to the first column.
+awk -F= -v allocators="$allocators" '
+	function median(name, metric,    i, j, n, v, t) {
+		n = count[name, metric]
+		for (i = 1; i <= n; i++)
+			v[i] = value[name, metric, i] + 0
+		for (i = 2; i <= n; i++)
+			for (j = i; j > 1 && v[j] < v[j - 1]; j--) {
+				t = v[j]; v[j] = v[j - 1]; v[j - 1] = t
+			}
+		return n % 2 ? v[(n + 1) / 2] : (v[n / 2] + v[n / 2 + 1]) / 2
+	}
+	{
+		if (!(($2) in known)) {
+			known[$2] = 1
+			metrics[++nr] = $2
+		}
+		value[$1, $2, ++count[$1, $2]] = $3
+		if ($2 ~ /wrong/ && $3 != 0)
+			bad = 1
+	}
+	END {
+		n = split(allocators, a, " ")
+		base = a[n] == "mesh" ? "mesh" : a[1]
+		printf "%-14s", ""
+		for (i = 1; i <= n; i++)
+			printf " %19s", a[i]
+		printf "   (ratio to %s)\n", base
+		for (m = 1; m <= nr; m++) {
+			printf "%-14s", metrics[m]
+			ref = median(base, metrics[m])
+			for (i = 1; i <= n; i++) {
+				x = median(a[i], metrics[m])
+				ratio = ref ? sprintf("(%.2f)", x / ref) : "(-)"
+				printf " %12.1f %6s", x, ratio
+			}
+			print ""
+		}
+		exit bad
+	}' "$work/values"

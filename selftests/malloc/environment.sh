@@ -1,0 +1,39 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Mesh authors
+#
+# What the environment may say: a wrong value is reported in one line and the program runs with the
+# default; right values and other variables are taken in silence.
+
+set -eu
+
+# expect VAR=VALUE LINE - what programs that allocate write to standard error
+expect()
+{
+	got=$(env "$1" LD_PRELOAD="$MESH_LIB" sh -c 'echo out | cat' 2>&1 > /dev/null |
+		sort -u)
+	if [ "$got" != "$2" ]; then
+		printf '%s: expected <%s>, got <%s>\n' "$1" "$2" "$got" >&2
+		exit 1
+	fi
+}
+
+expect MESH_PERIOD_MS=abc \
+	'libmesh: MESH_PERIOD_MS=abc is not a number from 1 to 3600000, using 100'
+expect MESH_PERIOD_MS= \
+	'libmesh: MESH_PERIOD_MS= is not a number from 1 to 3600000, using 100'
+expect MESH_PERIOD_MS=0 \
+	'libmesh: MESH_PERIOD_MS=0 is not a number from 1 to 3600000, using 100'
+expect MESH_PERIOD_MS=99999999999999999999 \
+	'libmesh: MESH_PERIOD_MS=99999999999999999999 is not a number from 1 to 3600000, using 100'
+expect MESH_PERIOD_MS=-1 \
+	'libmesh: MESH_PERIOD_MS=-1 is not a number from 1 to 3600000, using 100'
+expect MESH_BACKEND=nonsense \
+	'libmesh: MESH_BACKEND=nonsense is not one of auto|helper|none, using the default'
+expect MESH_BACKEND=non \
+	'libmesh: MESH_BACKEND=non is not one of auto|helper|none, using the default'
+expect MESH_STATS=yes 'libmesh: MESH_STATS=yes is not a number from 0 to 1, using 0'
+expect MESH_PERIOD_MS=200 ''
+expect MESH_BACKEND=none ''
+expect MESH_PERIOD_MSX=abc ''
+expect MESHES=1 ''

@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: The Mesh authors */
+/*
+ * Memory, address space and threads run out: every request is served or refused,
+ * what was served stays intact, and after some of it is freed there is room again.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <malloc.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+#include "check.h"
+
+struct node {
+	struct node *next;
+	size_t size;
+	unsigned char data[];
+};
+
+static size_t used_address_space(void)
+{
+	unsigned long pages = 0;
+	FILE *f = fopen("/proc/self/statm", "r");
+
+	CHECK(f && fscanf(f, "%lu", &pages) == 1);
+	fclose(f);
+	return pages * 4096;
+}
+
+static void limit(size_t more)
+{
+	struct rlimit r;
+
+	r.rlim_cur = r.rlim_max = used_address_space() + more;
+	CHECK(setrlimit(RLIMIT_AS, &r) == 0);
+}
+
+static struct node *fill_memory(size_t size, unsigned int *count)
+{
+	struct node *list = NULL;
+
+	for (*count = 0;; ++*count) {
+		struct node *n = malloc(sizeof(*n) + size);
+
+		if (!n)
+			break;
+		n->size = size;
+		n->next = list;
+		fill(n->data, size, *count);
+		list = n;
+	}
+	CHECK(errno == ENOMEM);
+	return list;
+}
+
+static void empty_memory(struct node *list, unsigned int count)
+{
+	while (list) {
+		struct node *next = list->next;
+
+		CHECK(is_filled(list->data, list->size, --count));
+		free(list);
+		list = next;
+	}
+	CHECK(count == 0);
+}
+
+/* What was full must be full again to 3/4 after it was emptied. */
+static void exhaust(size_t size)
+{
+	unsigned int first, second;
+	struct node *list;
+
+	limit((size_t)48 << 20);
+	list = fill_memory(size, &first);
+	CHECK(first * size > (size_t)20 << 20);
+	empty_memory(list, first);
+	malloc_trim(0);
+	list = fill_memory(size, &second);
+	CHECK(second >= first / 4 * 3);
+	empty_memory(list, second);
+}
+
+static void *allocate(void *arg)
+{
+	void *p = malloc(100);
+
+	free(p);
+	return arg;
+}
+
+/* No room for another stack, nor for anything that a new thread needs. */
+static void no_threads(void)
+{
+	pthread_t t[200];
+	unsigned int n = 0;
+
+	limit((size_t)30 << 20);
+	while (n < 200 && pthread_create(&t[n], NULL, allocate, NULL) == 0)
+		n++;
+	while (n--)
+		pthread_join(t[n], NULL);
+	free(opaque(malloc(100)));
+}
+
+/* All of the address space is gone: the fresh thread has no cache of its own. */
+static void *starve(void *arg)
+{
+	unsigned int n = 0;
+	void *p;
+
+	limit(0);
+	while ((p = malloc(48)) != NULL) {
+		memset(p, 1, 48);
+		n++;
+		if (n > 100000000)
+			return NULL;
+	}
+	CHECK(errno == ENOMEM);
+	return arg;
+}
+
+static void no_cache(void)
+{
+	pthread_t t;
+	void *result;
+
+	free(malloc(100));
+	CHECK(pthread_create(&t, NULL, starve, (void *)1) == 0);
+	pthread_join(t, &result);
+	CHECK(result == (void *)1);
+}
+
+static void no_heap(void)
+{
+	limit(0);
+	CHECK(malloc((size_t)64 << 20) == NULL && errno == ENOMEM);
+	CHECK(calloc(1, (size_t)64 << 20) == NULL && errno == ENOMEM);
+}
+
+/* Every case in a process of its own: limits do not grow back. */
+static void in_child(void (*fn)(size_t), size_t arg)
+{
+	pid_t pid = fork();
+	int status;
+
+	CHECK(pid >= 0);
+	if (!pid) {
+		fn(arg);
+		_exit(0);
+	}
+	CHECK(waitpid(pid, &status, 0) == pid);
+	CHECK(status == 0);
+}
+
+static void case_no_threads(size_t arg) { (void)arg; no_threads(); }
+static void case_no_cache(size_t arg) { (void)arg; no_cache(); }
+static void case_no_heap(size_t arg) { (void)arg; no_heap(); }
+
+/* mlockall must not make more of us resident than is in use. */
+static void case_mlockall(size_t arg)
+{
+	struct rlimit r = { (size_t)32 << 20, (size_t)32 << 20 };
+
+	(void)arg;
+	if (setrlimit(RLIMIT_MEMLOCK, &r) || mlockall(MCL_CURRENT | MCL_FUTURE))
+		return;
+	for (int i = 0; i < 1000; i++)
+		CHECK(malloc(1000));
+}
+
+int main(void)
+{
+	static const size_t sizes[] = { 24, 400, 5000, 30000, 100000, 900000, 3000000 };
+
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++)
+		in_child(exhaust, sizes[i]);
+	in_child(case_no_threads, 0);
+	in_child(case_no_cache, 0);
+	in_child(case_no_heap, 0);
+	in_child(case_mlockall, 0);
+	return 0;
+}

@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: The Mesh authors */
+/*
+ * misuse CASE - commit one mistake, after printing the one line that the library
+ * must write to standard error before it aborts.
+ */
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "check.h"
+
+#define EXPECT(...) do { \
+	printf("libmesh: " __VA_ARGS__); \
+	putchar('\n'); \
+	fflush(stdout); \
+} while (0)
+
+/* Everything this thread has in hand goes back when it ends. */
+static void *free_it(void *p)
+{
+	free(p);
+	return NULL;
+}
+
+static void free_in_thread(void *p)
+{
+	pthread_t t;
+
+	CHECK(pthread_create(&t, NULL, free_it, p) == 0);
+	pthread_join(t, NULL);
+}
+
+static void double_free(void)
+{
+	char *p = malloc(100);
+
+	EXPECT("double free of %p, an object of 112 bytes", (void *)p);
+	free(p);
+	free(p);
+}
+
+static void double_free_apart(void)
+{
+	char *p = malloc(100), *q = malloc(100);
+
+	CHECK(q);
+	EXPECT("double free of %p, an object of 112 bytes", (void *)p);
+	free_in_thread(p);
+	free_in_thread(p);
+}
+
+static void double_free_medium(void)
+{
+	char *p = malloc(10000);
+
+	EXPECT("double free of %p, an object of 10240 bytes", (void *)p);
+	free(p);
+	free(p);
+}
+
+static void double_free_large(void)
+{
+	char *p = malloc(100000);
+
+	EXPECT("double free of %p: its page is free", (void *)p);
+	free(p);
+	free(p);
+}
+
+static void double_free_huge(void)
+{
+	char *p = malloc(5000000);
+
+	EXPECT("free of %p: not an address that malloc has returned", (void *)p);
+	free(p);
+	free(p);
+}
+
+static void wild_stack(void)
+{
+	char buf[64];
+	char *p = opaque(buf + 16);
+
+	EXPECT("free of %p: not an address that malloc has returned", (void *)p);
+	free(p);
+}
+
+static void wild_low(void)
+{
+	EXPECT("free of 0x1230: not an address that malloc has returned");
+	free(opaque((void *)0x1230));
+}
+
+static void interior_misaligned(void)
+{
+	char *p = (char *)malloc(100) + 1;
+
+	EXPECT("free of %p: not the start of an object of 112 bytes", (void *)p);
+	free(opaque(p));
+}
+
+static void interior(void)
+{
+	char *p = (char *)malloc(100) + 16;
+
+	EXPECT("free of %p: not the start of an object of 112 bytes", (void *)p);
+	free_in_thread(opaque(p));
+}
+
+static void interior_large(void)
+{
+	char *p = (char *)malloc(100000) + 4096;
+
+	EXPECT("free of %p: no object starts there", (void *)p);
+	free(opaque(p));
+}
+
+static void interior_huge(void)
+{
+	char *p = (char *)malloc(5000000) + 4096;
+
+	EXPECT("free of %p: not an address that malloc has returned", (void *)p);
+	free(opaque(p));
+}
+
+static void realloc_wild(void)
+{
+	char buf[64];
+	char *p = opaque(buf + 16);
+
+	EXPECT("%p is not an address that malloc has returned", (void *)p);
+	free(realloc(p, 100));
+}
+
+static const struct {
+	const char *name;
+	void (*fn)(void);
+} cases[] = {
+#define CASE(fn) { #fn, fn }
+	CASE(double_free), CASE(double_free_apart), CASE(double_free_medium),
+	CASE(double_free_large), CASE(double_free_huge), CASE(wild_stack), CASE(wild_low),
+	CASE(interior_misaligned), CASE(interior), CASE(interior_large),
+	CASE(interior_huge), CASE(realloc_wild),
+};
+
+int main(int argc, char **argv)
+{
+	struct rlimit no_core = { 0, 0 };
+
+	setrlimit(RLIMIT_CORE, &no_core);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++)
+		if (argc > 1 && !strcmp(argv[1], cases[i].name)) {
+			cases[i].fn();
+			return 0;
+		}
+	fprintf(stderr, "misuse: no such case\n");
+	return 2;
+}

@@ -1,0 +1,580 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: The Mesh authors */
+/*
+ * The daemon thread among a program that does not know of it. The heap and the
+ * backend are fakes. TEST_LOOP chooses the loop.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "check.h"
+#include "daemon.h"
+#include "deny.h"
+#include "fake_heap.h"
+#include "mesher.h"
+#include "options.h"
+
+#define MIB	((size_t)1 << 20)
+
+/* The thread that calls itself mesh, or 0. */
+static int daemon_tid(void)
+{
+	DIR *d = opendir("/proc/self/task");
+	struct dirent *e;
+	int tid = 0;
+
+	CHECK(d);
+	while (!tid && (e = readdir(d))) {
+		char path[300], comm[20] = "";
+		FILE *f;
+
+		snprintf(path, sizeof(path), "/proc/self/task/%s/comm",
+			 e->d_name);
+		f = fopen(path, "r");
+		if (!f)
+			continue;
+		if (fgets(comm, sizeof(comm), f) && !strcmp(comm, "mesh\n"))
+			tid = atoi(e->d_name);
+		fclose(f);
+	}
+	closedir(d);
+	return tid;
+}
+
+static bool wait_for_daemon(unsigned int ms)
+{
+	for (; ms && !daemon_tid(); ms--)
+		usleep(1000);
+	return daemon_tid() != 0;
+}
+
+/* A number from a line of the daemon's status file. */
+static unsigned long long status(const char *key, int base)
+{
+	char path[64], line[200];
+	unsigned long long value = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/status", daemon_tid());
+	f = fopen(path, "r");
+	CHECK(f);
+	while (fgets(line, sizeof(line), f))
+		if (!strncmp(line, key, strlen(key)))
+			value = strtoull(line + strlen(key) + 1, NULL, base);
+	fclose(f);
+	return value;
+}
+
+static void set_up(void)
+{
+	const char *loop = getenv("TEST_LOOP");
+
+	options_init(NULL);
+	options.period_ms = 10;
+	options.loop = loop && !strcmp(loop, "uring") ? LOOP_URING : LOOP_POLL;
+	options.verbose = 1;
+	fake_reset();
+}
+
+static void start(void)
+{
+	daemon_arena_grown(4 * MIB);
+	daemon_poke();
+	CHECK(wait_for_daemon(5000));
+}
+
+static void add_spans(unsigned int n)
+{
+	unsigned int i;
+
+	for (i = 0; i < n; i++)
+		fake_add_span(CLASS_256, 1 + test_random() % 4);
+}
+
+static void starts_lazily(void)
+{
+	set_up();
+	daemon_poke();
+	daemon_arena_grown(4 * MIB - 1024);
+	daemon_poke();
+	CHECK(!daemon_tid());
+	daemon_arena_grown(4 * MIB);
+	CHECK(!daemon_tid());
+	daemon_poke();
+	CHECK(wait_for_daemon(5000));
+	daemon_poke();
+	CHECK(!daemon_wanted);
+}
+
+static void option_keeps_it_off(void)
+{
+	set_up();
+	options.daemon = 0;
+	daemon_arena_grown(64 * MIB);
+	daemon_poke();
+	daemon_trim();
+	CHECK(!wait_for_daemon(100));
+}
+
+static void signals_are_the_programs(void)
+{
+	unsigned long long blocked;
+
+	set_up();
+	start();
+	blocked = status("SigBlk:", 16);
+	/* all but the two that glibc keeps for itself, SIGKILL and SIGSTOP */
+	CHECK((blocked | 3ULL << 31 | 1 << (SIGKILL - 1) | 1 << (SIGSTOP - 1)) ==
+	      ~0ULL);
+}
+
+/* The program only sleeps, and is meshed. */
+static void meshes_a_sleeper(void)
+{
+	unsigned int i;
+
+	set_up();
+	add_spans(1000);
+	start();
+	for (i = 0; i < 500 && mesh_stats.merged < 700; i++)
+		usleep(10000);
+	CHECK(mesh_stats.merged >= 700);
+}
+
+static void await_doze(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < 1000 && daemon_wake_at == ~0UL; i++)
+		usleep(10000);
+	CHECK(daemon_wake_at != ~0UL);
+}
+
+static void idle_costs_nothing(void)
+{
+	unsigned long long before;
+
+	set_up();
+	add_spans(1000);
+	start();
+	await_doze();
+	usleep(100000);
+	before = status("voluntary_ctxt_switches:", 10);
+	usleep(500000);
+	CHECK(status("voluntary_ctxt_switches:", 10) == before);
+}
+
+static void frees_end_a_doze(void)
+{
+	unsigned long passes, i;
+
+	set_up();
+	add_spans(100);
+	start();
+	await_doze();
+	passes = mesh_stats.passes;
+	daemon_note_free(1);
+	usleep(100000);
+	CHECK(mesh_stats.passes == passes);
+	daemon_note_free(1000);
+	for (i = 0; i < 500 && mesh_stats.passes == passes; i++)
+		usleep(10000);
+	CHECK(mesh_stats.passes > passes);
+	await_doze();
+}
+
+static void dirty_runs_are_purged(void)
+{
+	unsigned int i;
+
+	set_up();
+	for (i = 0; i < 300; i++)
+		CHECK(fake_add_dirty(&heap_arena) && fake_add_dirty(&heap_anon));
+	start();
+	/* not at once: the program may want them back */
+	usleep(200000);
+	CHECK(mesh_stats.pages_purged == 0);
+	for (i = 0; i < 500 && mesh_stats.pages_purged < 600; i++)
+		usleep(10000);
+	CHECK(mesh_stats.pages_purged == 600);
+	await_doze();
+}
+
+static void trim_does_it_now(void)
+{
+	unsigned int i;
+
+	set_up();
+	options.period_ms = 3600000;
+	start();
+	/* the daemon is asleep for an hour */
+	usleep(50000);
+	add_spans(1000);
+	CHECK(fake_add_dirty(&heap_anon));
+	CHECK(daemon_trim());
+	CHECK(mesh_stats.merged >= 700);
+	CHECK(pageheap_dirty(&heap_anon) == 0);
+	for (i = 0; i < 100 && daemon_trim(); i++)
+		;
+	/* there comes a time when nothing is left to give back */
+	CHECK(i < 100);
+}
+
+static void trim_starts_a_daemon(void)
+{
+	set_up();
+	daemon_arena_grown(MIB);
+	add_spans(1000);
+	CHECK(daemon_trim());
+	CHECK(daemon_tid());
+	CHECK(mesh_stats.merged >= 700);
+}
+
+static void *trim_often(void *unused)
+{
+	unsigned int i;
+
+	for (i = 0; i < 200; i++)
+		daemon_trim();
+	return unused;
+}
+
+static void trims_from_many_threads(void)
+{
+	pthread_t t[8];
+	unsigned int i;
+
+	set_up();
+	add_spans(200);
+	start();
+	for (i = 0; i < 8; i++)
+		CHECK(!pthread_create(&t[i], NULL, trim_often, NULL));
+	for (i = 0; i < 8; i++)
+		pthread_join(t[i], NULL);
+}
+
+/* Descriptors of this process, as a string. */
+static void list_fds(char *out, size_t len)
+{
+	int fd;
+
+	*out = '\0';
+	for (fd = 0; fd < 1024; fd++)
+		if (fcntl(fd, F_GETFD) >= 0)
+			snprintf(out + strlen(out), len - strlen(out), "%d ", fd);
+}
+
+static void descriptors_are_private(void)
+{
+	char before[1000], after[1000];
+	int fd;
+
+	set_up();
+	list_fds(before, sizeof(before));
+	start();
+	CHECK(daemon_trim() == false);
+	list_fds(after, sizeof(after));
+	CHECK(!strcmp(before, after));
+	/* close all, reuse all: the daemon must not care */
+	for (fd = 3; fd < 1024; fd++)
+		close(fd);
+	while ((fd = open("/dev/null", O_RDWR)) < 100)
+		CHECK(fd >= 0);
+	add_spans(1000);
+	CHECK(daemon_trim());
+	CHECK(mesh_stats.merged >= 700);
+	for (fd = 3; fd < 101; fd++)
+		CHECK(fcntl(fd, F_GETFD) >= 0);
+}
+
+/* What the library's atfork handlers do. */
+static void register_fork(void)
+{
+	pthread_atfork(daemon_fork_prepare, daemon_fork_parent,
+		       daemon_fork_child);
+}
+
+static int exit_status(pid_t pid)
+{
+	int st;
+
+	CHECK(waitpid(pid, &st, 0) == pid);
+	CHECK(WIFEXITED(st));
+	return WEXITSTATUS(st);
+}
+
+/* Groups that are left, while no pass is in the middle of something. */
+static unsigned int groups_at_rest(void)
+{
+	unsigned int groups;
+
+	mesher_fork_prepare();
+	groups = fake_check(CLASS_256);
+	mesher_fork_parent();
+	return groups;
+}
+
+static void fork_starts_anew(void)
+{
+	unsigned int i;
+	pid_t pid;
+
+	set_up();
+	register_fork();
+	start();
+	CHECK(!daemon_trim());
+	pid = fork();
+	if (!pid) {
+		CHECK(!daemon_tid());
+		daemon_poke();
+		CHECK(!daemon_tid());
+		usleep(1100000);
+		daemon_poke();
+		CHECK(wait_for_daemon(5000));
+		add_spans(1000);
+		CHECK(daemon_trim());
+		CHECK(groups_at_rest() < 300);
+		_exit(0);
+	}
+	CHECK(exit_status(pid) == 0);
+	/* the parent's goes on */
+	add_spans(1000);
+	for (i = 0; i < 3; i++)
+		daemon_trim();
+	CHECK(mesh_stats.merged >= 700);
+}
+
+/* Forks in the middle of passes: the child finds its books in order. */
+static void forks_during_passes(void)
+{
+	unsigned int i;
+
+	set_up();
+	register_fork();
+	options.period_ms = 1;
+	fake_refusals = 95;
+	fake_merge_us = 100;
+	add_spans(3000);
+	start();
+	for (i = 0; i < 100; i++) {
+		pid_t pid = fork();
+
+		if (!pid) {
+			fake_check(CLASS_256);
+			if (i % 10 == 0)
+				daemon_trim();
+			_exit(0);
+		}
+		daemon_note_free(1000);
+		CHECK(exit_status(pid) == 0);
+	}
+	CHECK(fake_batches > 0);
+}
+
+/* fork without handlers: no daemon there, and no waiting for one. */
+static void raw_clone(void)
+{
+	pid_t pid;
+
+	set_up();
+	start();
+	CHECK(!daemon_trim());
+	pid = syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
+	if (!pid) {
+		uint64_t begun = os_now_ns();
+
+		daemon_note_free(100000);
+		CHECK(fake_add_dirty(&heap_anon));
+		CHECK(daemon_trim());
+		_exit(os_now_ns() - begun > 1000000000);
+	}
+	CHECK(exit_status(pid) == 0);
+}
+
+static void no_threads_allowed(void)
+{
+	set_up();
+	deny(SYS_clone3, ENOSYS);
+	deny(SYS_clone, EAGAIN);
+	daemon_arena_grown(4 * MIB);
+	errno = 7;
+	daemon_poke();
+	CHECK(errno == 7);
+	CHECK(!daemon_tid());
+	CHECK(daemon_wanted);
+	CHECK(fake_add_dirty(&heap_arena));
+	CHECK(daemon_trim());
+}
+
+static void no_uring(void)
+{
+	set_up();
+	deny(SYS_io_uring_setup, EPERM);
+	options.loop = LOOP_AUTO;
+	start();
+	add_spans(1000);
+	daemon_trim();
+	CHECK(mesh_stats.merged >= 700);
+}
+
+/* Without a table of its own the daemon does nothing, and says so. */
+static void no_private_table(void)
+{
+	set_up();
+	deny(SYS_close_range, EPERM);
+	deny(SYS_unshare, EPERM);
+	daemon_arena_grown(4 * MIB);
+	daemon_poke();
+	add_spans(100);
+	daemon_trim();
+	CHECK(mesh_stats.merged == 0);
+	CHECK(fake_opens == 0);
+	CHECK(fcntl(0, F_GETFD) >= 0);
+}
+
+static atomic_bool leave;
+
+static void *stay_behind(void *unused)
+{
+	while (!atomic_load(&leave))
+		usleep(1000);
+	usleep(100000);
+	/* the last thread: its end is the end of the process */
+	return unused;
+}
+
+/*
+ * The main thread leaves by pthread_exit(). The process must end with the last
+ * thread of the program, which runs the exit handlers, and they can write.
+ */
+static void ends_with_the_program(void)
+{
+	int p[2];
+	char c = 0;
+	pid_t pid;
+
+	set_up();
+	CHECK(!pipe(p));
+	CHECK(dup2(p[1], 50) == 50);
+	pid = fork();
+	if (!pid) {
+		pthread_t t;
+
+		alarm(20);
+		close(p[0]);
+		dup2(50, 1);
+		daemon_arena_grown(4 * MIB);
+		daemon_poke();
+		CHECK(wait_for_daemon(5000));
+		CHECK(!pthread_create(&t, NULL, stay_behind, NULL));
+		printf("x");
+		daemon_thread_exit();
+		atomic_store(&leave, true);
+		pthread_exit(NULL);
+	}
+	close(p[1]);
+	close(50);
+	CHECK(exit_status(pid) == 0);
+	CHECK(read(p[0], &c, 1) == 1 && c == 'x');
+}
+
+/* exit() with a merge in progress neither hangs nor crashes. */
+static void exit_during_a_pass(void)
+{
+	unsigned int i;
+
+	set_up();
+	fake_refusals = 100;
+	fake_merge_us = 1000;
+	add_spans(3000);
+	for (i = 0; i < 30; i++) {
+		pid_t pid = fork();
+
+		if (!pid) {
+			alarm(20);
+			options.period_ms = 1;
+			start();
+			usleep(i * 1000);
+			exit(0);
+		}
+		CHECK(exit_status(pid) == 0);
+	}
+}
+
+static void exec_during_a_pass(void)
+{
+	unsigned int i;
+
+	set_up();
+	fake_refusals = 100;
+	fake_merge_us = 1000;
+	add_spans(3000);
+	for (i = 0; i < 30; i++) {
+		pid_t pid = fork();
+
+		if (!pid) {
+			alarm(20);
+			options.period_ms = 1;
+			start();
+			usleep(i * 1000);
+			execl("/bin/true", "true", NULL);
+			_exit(99);
+		}
+		CHECK(exit_status(pid) == 0);
+	}
+}
+
+/* A child that asks for it is meshed at once. */
+static void trim_in_a_child(void)
+{
+	pid_t pid;
+
+	set_up();
+	register_fork();
+	/* the parent's daemon does not come to it */
+	options.period_ms = 3600000;
+	start();
+	add_spans(1000);
+	pid = fork();
+	if (!pid) {
+		daemon_trim();
+		CHECK(daemon_tid());
+		CHECK(mesh_stats.merged > 0);
+		CHECK(groups_at_rest() < 300);
+		_exit(0);
+	}
+	CHECK(exit_status(pid) == 0);
+}
+
+static const struct test_case cases[] = {
+	{ "starts_lazily", starts_lazily },
+	{ "option_keeps_it_off", option_keeps_it_off },
+	{ "signals_are_the_programs", signals_are_the_programs },
+	{ "meshes_a_sleeper", meshes_a_sleeper },
+	{ "idle_costs_nothing", idle_costs_nothing },
+	{ "frees_end_a_doze", frees_end_a_doze },
+	{ "dirty_runs_are_purged", dirty_runs_are_purged },
+	{ "trim_does_it_now", trim_does_it_now },
+	{ "trim_starts_a_daemon", trim_starts_a_daemon },
+	{ "trims_from_many_threads", trims_from_many_threads },
+	{ "descriptors_are_private", descriptors_are_private },
+	{ "fork_starts_anew", fork_starts_anew },
+	{ "forks_during_passes", forks_during_passes },
+	{ "raw_clone", raw_clone },
+	{ "no_threads_allowed", no_threads_allowed },
+	{ "no_uring", no_uring },
+	{ "no_private_table", no_private_table },
+	{ "ends_with_the_program", ends_with_the_program },
+	{ "exit_during_a_pass", exit_during_a_pass },
+	{ "exec_during_a_pass", exec_during_a_pass },
+	{ "trim_in_a_child", trim_in_a_child },
+};
+
+TEST_MAIN(cases)

@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: The Mesh authors */
+/*
+ * Passes over a fake heap: every request is checked by the fake backend, every
+ * group afterwards, and the counters must add up.
+ */
+#include <pthread.h>
+#include <unistd.h>
+
+#include "check.h"
+#include "fake_heap.h"
+#include "mesher.h"
+
+static void add_spans(unsigned int cls, unsigned int n, unsigned int most)
+{
+	unsigned int i;
+
+	for (i = 0; i < n; i++)
+		fake_add_span(cls, 1 + test_random() % most);
+}
+
+static void set_up(void)
+{
+	fake_reset();
+	CHECK(!mesher_open());
+}
+
+/* Passes until one finds nothing. */
+static unsigned long mesh_all(void)
+{
+	unsigned long merged = 0;
+	struct mesh_outcome out;
+
+	do {
+		out = mesher_pass(backend_current(), true);
+		merged += out.merged;
+	} while (out.merged);
+	return merged;
+}
+
+static void check_counters(unsigned long merged)
+{
+	unsigned long refused = mesh_stats.refused_written +
+				mesh_stats.refused_busy +
+				mesh_stats.refused_absent +
+				mesh_stats.refused_other;
+
+	CHECK(mesh_stats.merged == merged);
+	CHECK(mesh_stats.pairs == merged + refused);
+	CHECK(mesh_stats.pss_saved == mesh_stats.pages_merged * PAGE_SIZE);
+	CHECK(mesh_stats.longest_ns <= mesh_stats.mesh_ns);
+}
+
+static void sparse_spans_merge(void)
+{
+	unsigned long merged;
+
+	set_up();
+	add_spans(CLASS_256, 1000, 4);
+	merged = mesh_all();
+	CHECK(fake_check(CLASS_256) == 1000 - merged);
+	/* 2.5 of 16 slots in use: 4 or more spans share each page in the end */
+	CHECK(fake_check(CLASS_256) < 300);
+	check_counters(merged);
+}
+
+static void many_windows(void)
+{
+	unsigned long merged;
+
+	set_up();
+	add_spans(CLASS_512, 18000, 3);
+	merged = mesh_all();
+	CHECK(fake_check(CLASS_512) == 18000 - merged);
+	CHECK(merged > 9000);
+}
+
+static void many_classes(void)
+{
+	unsigned int cls;
+	unsigned long merged, left = 0;
+
+	set_up();
+	for (cls = 1; cls <= NR_SMALL_CLASSES; cls++)
+		add_spans(cls, 100, sizeclasses[cls].slots / 4 + 1);
+	merged = mesh_all();
+	for (cls = 1; cls <= NR_SMALL_CLASSES; cls++)
+		left += fake_check(cls);
+	CHECK(left == 100UL * NR_SMALL_CLASSES - merged);
+	CHECK(merged > 0);
+}
+
+static void refusals_are_survived(void)
+{
+	unsigned long merged = 0;
+	unsigned int i;
+
+	set_up();
+	fake_refusals = 50;
+	add_spans(CLASS_256, 2000, 4);
+	for (i = 0; i < 30; i++)
+		merged += mesher_pass(backend_current(), true).merged;
+	CHECK(fake_check(CLASS_256) == 2000 - merged);
+	CHECK(merged > 1000);
+	check_counters(merged);
+}
+
+/* A backend that never succeeds must not keep a pass from ending. */
+static void nothing_but_refusals(void)
+{
+	set_up();
+	fake_refusals = 100;
+	add_spans(CLASS_256, 2000, 4);
+	CHECK(mesher_pass(backend_current(), true).merged == 0);
+	CHECK(fake_check(CLASS_256) == 2000);
+	check_counters(0);
+}
+
+static void full_spans_stay_alone(void)
+{
+	unsigned int i;
+
+	set_up();
+	for (i = 0; i < 500; i++)
+		fake_add_span(CLASS_256, 9);
+	CHECK(mesh_all() == 0);
+	CHECK(fake_check(CLASS_256) == 500);
+}
+
+/* A class in which nothing is found is looked at less and less. */
+static void poor_classes_are_skipped(void)
+{
+	unsigned int i, looked = 0;
+
+	set_up();
+	for (i = 0; i < 100; i++)
+		fake_add_span(CLASS_256, 9);
+	for (i = 0; i < 320; i++)
+		looked += mesher_pass(backend_current(), false).candidates > 0;
+	CHECK(looked >= 10 && looked <= 20);
+	CHECK(mesher_pass(backend_current(), true).candidates == 100);
+}
+
+static atomic_bool stop;
+
+static void *mesh_for_ever(void *unused)
+{
+	while (!atomic_load(&stop))
+		mesher_pass(backend_current(), true);
+	return unused;
+}
+
+/* Whoever is past mesher_fork_prepare() finds nothing isolated. */
+static void fork_excludes_steps(void)
+{
+	pthread_t t;
+	unsigned int i;
+
+	set_up();
+	fake_refusals = 90;
+	fake_merge_us = 200;
+	add_spans(CLASS_256, 5000, 4);
+	CHECK(!pthread_create(&t, NULL, mesh_for_ever, NULL));
+	for (i = 0; i < 200; i++) {
+		mesher_fork_prepare();
+		fake_check(CLASS_256);
+		mesher_fork_parent();
+		usleep(300);
+	}
+	atomic_store(&stop, true);
+	pthread_join(t, NULL);
+	fake_check(CLASS_256);
+}
+
+static void purge_gives_everything_back(void)
+{
+	unsigned int i;
+
+	set_up();
+	for (i = 0; i < 500; i++) {
+		CHECK(fake_add_dirty(&heap_arena));
+		CHECK(fake_add_dirty(&heap_anon));
+	}
+	CHECK(mesher_purge(&heap_arena, backend_current(), &loop_poll,
+			   SIZE_MAX) == 500);
+	CHECK(pageheap_dirty(&heap_arena) == 0);
+	CHECK(pageheap_dirty(&heap_anon) == 500);
+	CHECK(mesher_purge(&heap_anon, backend_current(), &loop_poll,
+			   1) < 500);
+	CHECK(mesh_stats.pages_purged ==
+	      1000 - pageheap_dirty(&heap_anon));
+}
+
+static void refuse_all(struct loop_purge *p, unsigned int n, int advice)
+{
+	unsigned int i;
+
+	for (i = 0; i < n; i++)
+		p[i].result = -advice;
+}
+
+static void purge_gives_up(void)
+{
+	const struct loop_ops refusing = { .purge = refuse_all };
+	unsigned int i;
+
+	set_up();
+	for (i = 0; i < 500; i++)
+		CHECK(fake_add_dirty(&heap_arena));
+	CHECK(mesher_purge(&heap_arena, backend_current(), &refusing,
+			   SIZE_MAX) == 0);
+	CHECK(pageheap_dirty(&heap_arena) == 500);
+}
+
+static const struct test_case cases[] = {
+	{ "sparse_spans_merge", sparse_spans_merge },
+	{ "many_windows", many_windows },
+	{ "many_classes", many_classes },
+	{ "refusals_are_survived", refusals_are_survived },
+	{ "nothing_but_refusals", nothing_but_refusals },
+	{ "full_spans_stay_alone", full_spans_stay_alone },
+	{ "poor_classes_are_skipped", poor_classes_are_skipped },
+	{ "fork_excludes_steps", fork_excludes_steps },
+	{ "purge_gives_everything_back", purge_gives_everything_back },
+	{ "purge_gives_up", purge_gives_up },
+};
+
+TEST_MAIN(cases)

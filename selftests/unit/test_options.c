@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: The Mesh authors */
+/* The environment: every type of option, right and wrong. */
+#include "options.h"
+#include "unit.h"
+
+static char *env[8];
+
+static void read_env(void)
+{
+	options_init(env);
+}
+
+static void check_silent(void)
+{
+	CHECK_EQ(strlen(unit_stderr(read_env)), 0);
+}
+
+TEST(defaults)
+{
+	options_init(NULL);
+	options_init(env);
+	CHECK_EQ(options.period_ms, 100);
+	CHECK_EQ(options.backend, BACKEND_AUTO);
+	CHECK_EQ(options.stats, 0);
+	CHECK_EQ(options.verbose, 0);
+}
+
+TEST(values)
+{
+	env[0] = "PATH=/bin";
+	env[1] = "MESH_PERIOD_MS=250";
+	env[2] = "MESH_BACKEND=none";
+	env[3] = "MESH_STATS=1";
+	env[4] = "MESH_VERBOSE=1";
+	check_silent();
+	read_env();
+	CHECK_EQ(options.period_ms, 250);
+	CHECK_EQ(options.backend, BACKEND_NONE);
+	CHECK_EQ(options.stats, 1);
+	CHECK_EQ(options.verbose, 1);
+	env[2] = "MESH_BACKEND=helper";
+	read_env();
+	CHECK_EQ(options.backend, BACKEND_HELPER);
+}
+
+TEST(limits)
+{
+	env[0] = "MESH_PERIOD_MS=1";
+	check_silent();
+	env[0] = "MESH_PERIOD_MS=3600000";
+	check_silent();
+	read_env();
+	CHECK_EQ(options.period_ms, 3600000);
+}
+
+TEST(foreign_names_are_ignored)
+{
+	env[0] = "MESH_PERIOD_MS_X=x";
+	env[1] = "MESH_=x";
+	env[2] = "MESH_UNKNOWN=x";
+	env[3] = "MESH_PERIOD_MS";
+	env[4] = "xMESH_PERIOD_MS=5";
+	env[5] = "";
+	check_silent();
+	read_env();
+	CHECK_EQ(options.period_ms, 100);
+}
+
+static void check_wrong(char *entry, const char *line)
+{
+	const char *got;
+
+	env[0] = entry;
+	got = unit_stderr(read_env);
+	if (strncmp(got, "libmesh: ", 9) || strcmp(got + 9, line)) {
+		printf("%s: %s", entry, got);
+		exit(1);
+	}
+}
+
+TEST(wrong_values_are_named)
+{
+	check_wrong("MESH_PERIOD_MS=0",
+		    "MESH_PERIOD_MS=0 is not a number from 1 to 3600000, using 100\n");
+	check_wrong("MESH_PERIOD_MS=3600001",
+		    "MESH_PERIOD_MS=3600001 is not a number from 1 to 3600000, using 100\n");
+	check_wrong("MESH_PERIOD_MS=",
+		    "MESH_PERIOD_MS= is not a number from 1 to 3600000, using 100\n");
+	check_wrong("MESH_PERIOD_MS=5x",
+		    "MESH_PERIOD_MS=5x is not a number from 1 to 3600000, using 100\n");
+	check_wrong("MESH_BACKEND=",
+		    "MESH_BACKEND= is not one of auto|helper|none, using the default\n");
+	check_wrong("MESH_BACKEND=nones",
+		    "MESH_BACKEND=nones is not one of auto|helper|none, using the default\n");
+}
+
+TEST(wrong_value_keeps_default)
+{
+	env[0] = "MESH_PERIOD_MS=0";
+	env[1] = "MESH_BACKEND=x";
+	read_env();
+	CHECK_EQ(options.period_ms, 100);
+	CHECK_EQ(options.backend, BACKEND_AUTO);
+}
+
+/* A line is cut, not lost, when the value is as long as a novel. */
+TEST(long_value)
+{
+	static char entry[3000] = "MESH_BACKEND=";
+	const char *got;
+
+	memset(entry + strlen(entry), 'x', sizeof(entry) - strlen(entry) - 1);
+	env[0] = entry;
+	got = unit_stderr(read_env);
+	CHECK(strlen(got) < 300 && got[strlen(got) - 1] == '\n');
+}
+
+UNIT_MAIN(UNIT(defaults), UNIT(values), UNIT(limits), UNIT(foreign_names_are_ignored),
+	  UNIT(wrong_values_are_named), UNIT(wrong_value_keeps_default), UNIT(long_value))

@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: The Mesh authors */
+/* The page heap: best fit, coalescing, alignment, clean and dirty, purge, sums. */
+#include <stdlib.h>
+
+#include "model.h"
+#include "pageheap.h"
+#include "region.h"
+#include "unit.h"
+
+#define RUNS	400
+
+static void check_sums(struct pageheap *ph, size_t in_use)
+{
+	CHECK_EQ(pageheap_in_use(ph), in_use);
+	CHECK_EQ(ph->nr_pages, in_use + ph->clean.pages + ph->dirty.pages +
+		 ph->purging_pages + ph->lost_pages);
+}
+
+static unsigned int free_runs(const struct pageheap_kind *k)
+{
+	unsigned int n = 0;
+
+	for (unsigned int i = 0; i < PAGEHEAP_BINS; i++)
+		for (uint32_t id = k->bins[i].first; id; id = span_at(id)->next)
+			n++;
+	return n;
+}
+
+TEST(chunk_is_one_clean_run)
+{
+	bool zero = false;
+	struct span *s;
+
+	unit_heap();
+	s = pageheap_alloc(&heap_anon, 3, 1, &zero);
+	CHECK(s && zero && s->state == SPAN_LARGE);
+	CHECK_EQ(s->nr_pages, 3);
+	CHECK_EQ(heap_anon.nr_pages, 256);
+	CHECK_EQ(free_runs(&heap_anon.clean), 1);
+	CHECK(span_at(region.page_span[s->page]) == s);
+	CHECK(span_at(region.page_span[s->page + 2]) == s);
+	check_sums(&heap_anon, 3);
+}
+
+TEST(dirty_neighbours_coalesce)
+{
+	struct span *a, *b, *c;
+
+	unit_heap();
+	a = pageheap_alloc(&heap_anon, 2, 1, NULL);
+	b = pageheap_alloc(&heap_anon, 3, 1, NULL);
+	c = pageheap_alloc(&heap_anon, 4, 1, NULL);
+	CHECK(a && b && c);
+	CHECK(pageheap_free(&heap_anon, a));
+	CHECK(pageheap_free(&heap_anon, c));
+	CHECK_EQ(free_runs(&heap_anon.dirty), 2);
+	CHECK(pageheap_free(&heap_anon, b));
+	CHECK_EQ(free_runs(&heap_anon.dirty), 1);
+	CHECK_EQ(pageheap_dirty(&heap_anon), 9);
+	check_sums(&heap_anon, 0);
+}
+
+TEST(free_twice_is_refused)
+{
+	struct span *a;
+
+	unit_heap();
+	a = pageheap_alloc(&heap_anon, 2, 1, NULL);
+	CHECK(pageheap_free(&heap_anon, a));
+	CHECK(!pageheap_free(&heap_anon, a));
+}
+
+TEST(warm_pages_first_unless_zeros_are_wanted)
+{
+	struct span *a, *b;
+	bool zero = true;
+
+	unit_heap();
+	a = pageheap_alloc(&heap_anon, 5, 1, NULL);
+	memset(span_addr(a), 1, 5 * PAGE_SIZE);
+	pageheap_free(&heap_anon, a);
+	a = pageheap_alloc(&heap_anon, 5, 1, &zero);
+	CHECK(zero && span_addr(a)[0] == 0);
+	b = pageheap_alloc(&heap_anon, 5, 1, NULL);
+	CHECK(span_addr(b)[0] == 1);
+	check_sums(&heap_anon, 10);
+}
+
+TEST(best_fit)
+{
+	struct span *run[20];
+	uint32_t page;
+
+	unit_heap();
+	for (unsigned int i = 1; i < 20; i++)
+		run[i] = pageheap_alloc(&heap_anon, i, 1, NULL);
+	page = run[7]->page;
+	for (unsigned int i = 1; i < 20; i += 2)
+		pageheap_free(&heap_anon, run[i]);
+	CHECK_EQ(pageheap_alloc(&heap_anon, 6, 1, NULL)->page, page);
+}
+
+TEST(purge_makes_clean_and_coalesces)
+{
+	struct span *a, *b;
+	bool zero;
+
+	unit_heap();
+	a = pageheap_alloc(&heap_anon, 10, 1, NULL);
+	b = pageheap_alloc(&heap_anon, 1, 1, NULL);
+	memset(span_addr(a), 1, 10 * PAGE_SIZE);
+	pageheap_free(&heap_anon, a);
+	pageheap_free(&heap_anon, b);
+	CHECK_EQ(pageheap_purge(&heap_anon, SIZE_MAX), 11);
+	CHECK_EQ(pageheap_dirty(&heap_anon), 0);
+	CHECK_EQ(free_runs(&heap_anon.clean), 1);
+	CHECK_EQ(heap_anon.purged_pages, 11);
+	a = pageheap_alloc(&heap_anon, 256, 1, &zero);
+	CHECK(zero);
+	for (size_t i = 0; i < 256 * PAGE_SIZE; i++)
+		CHECK(span_addr(a)[i] == 0);
+	CHECK_EQ(heap_anon.nr_pages, 256);
+}
+
+TEST(purge_is_bounded)
+{
+	struct span *run[20];
+
+	unit_heap();
+	for (unsigned int i = 0; i < 20; i++)
+		run[i] = pageheap_alloc(&heap_anon, 2, 1, NULL);
+	for (unsigned int i = 0; i < 20; i += 2)
+		pageheap_free(&heap_anon, run[i]);
+	CHECK_EQ(pageheap_purge(&heap_anon, 5), 6);
+	CHECK_EQ(pageheap_dirty(&heap_anon), 14);
+}
+
+TEST(purging_runs_are_nobodys)
+{
+	struct span *a, *b, *c, *busy;
+
+	unit_heap();
+	a = pageheap_alloc(&heap_anon, 2, 1, NULL);
+	b = pageheap_alloc(&heap_anon, 3, 1, NULL);
+	c = pageheap_alloc(&heap_anon, 4, 1, NULL);
+	pageheap_free(&heap_anon, b);
+	busy = pageheap_purge_begin(&heap_anon);
+	CHECK(busy && busy->state == SPAN_PURGING && busy->nr_pages == 3);
+	CHECK(!pageheap_purge_begin(&heap_anon));
+	pageheap_free(&heap_anon, a);
+	pageheap_free(&heap_anon, c);
+	CHECK_EQ(free_runs(&heap_anon.dirty), 2);
+	CHECK(pageheap_alloc(&heap_anon, 3, 1, NULL) != busy);
+	check_sums(&heap_anon, 3);
+	pageheap_purge_end(&heap_anon, busy, false);
+	check_sums(&heap_anon, 3);
+	CHECK_EQ(heap_anon.purged_pages, 0);
+}
+
+TEST(unpurgeable_pages_are_lost)
+{
+	struct span *a;
+	uint32_t page;
+
+	unit_heap();
+	a = pageheap_alloc(&heap_arena, 2, 1, NULL);
+	page = a->page;
+	model_fail_purges = 1;
+	pageheap_free_purged(&heap_arena, a);
+	CHECK_EQ(heap_arena.lost_pages, 2);
+	for (int i = 0; i < 300; i++) {
+		a = pageheap_alloc(&heap_arena, 1, 1, NULL);
+		CHECK(a->page != page && a->page != page + 1);
+	}
+	check_sums(&heap_arena, 300);
+}
+
+TEST(child_purges_what_was_being_purged)
+{
+	struct span *a;
+
+	unit_heap();
+	a = pageheap_alloc(&heap_arena, 2, 1, NULL);
+	span_addr(a)[0] = 1;
+	pageheap_free(&heap_arena, a);
+	a = pageheap_purge_begin(&heap_arena);
+	pageheap_fork_prepare(&heap_arena);
+	lock_fork_enter();
+	pageheap_fork_child(&heap_arena);
+	lock_fork_leave();
+	CHECK_EQ(heap_arena.purging_pages, 0);
+	CHECK_EQ(heap_arena.clean.pages, heap_arena.nr_pages);
+	check_sums(&heap_arena, 0);
+}
+
+TEST(alignment)
+{
+	unit_heap();
+	for (size_t align = 1; align <= 256; align *= 2)
+		for (size_t n = 1; n <= 256; n = n * 3 + 1) {
+			struct span *s = pageheap_alloc(&heap_anon, n, align, NULL);
+
+			CHECK(s && s->nr_pages == n);
+			CHECK_EQ(s->page % align, 0);
+		}
+}
+
+TEST(resize)
+{
+	struct span *a, *b;
+
+	unit_heap();
+	a = pageheap_alloc(&heap_anon, 10, 1, NULL);
+	b = pageheap_alloc(&heap_anon, 10, 1, NULL);
+	CHECK_EQ(b->page, a->page + 10);
+	CHECK(!pageheap_resize(&heap_anon, a, 11));
+	CHECK(pageheap_resize(&heap_anon, a, 4));
+	CHECK_EQ(a->nr_pages, 4);
+	check_sums(&heap_anon, 14);
+	CHECK(pageheap_resize(&heap_anon, a, 7));
+	CHECK(pageheap_resize(&heap_anon, a, 10));
+	CHECK(!pageheap_resize(&heap_anon, a, 11));
+	CHECK(pageheap_resize(&heap_anon, b, 200));
+	check_sums(&heap_anon, 210);
+	CHECK(pageheap_free(&heap_anon, a));
+	CHECK(pageheap_free(&heap_anon, b));
+	check_sums(&heap_anon, 0);
+}
+
+/* Random runs; nobody's pages are anybody else's, and in the end all is one run. */
+TEST(random_runs)
+{
+	struct span *run[RUNS] = { 0 };
+	uint64_t rng = 1;
+	size_t in_use = 0;
+
+	unit_heap();
+	for (int i = 0; i < 40000; i++) {
+		unsigned int r = unit_random(&rng) % RUNS;
+		size_t n = 1 + unit_random(&rng) % (r % 8 ? 12 : 256);
+
+		if (run[r]) {
+			uint32_t *mark = (uint32_t *)span_addr(run[r]);
+
+			CHECK(mark[0] == r);
+			CHECK(mark[run[r]->nr_pages * 1024 - 1] == r);
+			in_use -= run[r]->nr_pages;
+			CHECK(pageheap_free(&heap_anon, run[r]));
+		}
+		run[r] = pageheap_alloc(&heap_anon, n, 1, NULL);
+		((uint32_t *)span_addr(run[r]))[0] = r;
+		((uint32_t *)span_addr(run[r]))[n * 1024 - 1] = r;
+		in_use += n;
+		if (i % 1000 == 0) {
+			pageheap_purge(&heap_anon, 200);
+			check_sums(&heap_anon, in_use);
+		}
+	}
+	for (unsigned int r = 0; r < RUNS; r++)
+		if (run[r])
+			pageheap_free(&heap_anon, run[r]);
+	pageheap_purge(&heap_anon, SIZE_MAX);
+	CHECK_EQ(free_runs(&heap_anon.clean), 1);
+	CHECK_EQ(heap_anon.clean.pages, heap_anon.nr_pages);
+}
+
+TEST(out_of_memory)
+{
+	struct span *s;
+
+	unit_heap();
+	heap_anon.max_pages = 300;
+	s = pageheap_alloc(&heap_anon, 256, 1, NULL);
+	CHECK(s);
+	CHECK(!pageheap_alloc(&heap_anon, 256, 1, NULL));
+	CHECK(pageheap_alloc(&heap_anon, 44, 1, NULL) == NULL ||
+	      heap_anon.nr_pages <= 300);
+	CHECK(pageheap_free(&heap_anon, s));
+	CHECK(pageheap_alloc(&heap_anon, 256, 1, NULL));
+}
+
+UNIT_MAIN(UNIT(chunk_is_one_clean_run), UNIT(dirty_neighbours_coalesce),
+	  UNIT(free_twice_is_refused), UNIT(warm_pages_first_unless_zeros_are_wanted),
+	  UNIT(best_fit), UNIT(purge_makes_clean_and_coalesces), UNIT(purge_is_bounded),
+	  UNIT(purging_runs_are_nobodys), UNIT(unpurgeable_pages_are_lost),
+	  UNIT(child_purges_what_was_being_purged), UNIT(alignment), UNIT(resize),
+	  UNIT(random_runs), UNIT(out_of_memory))

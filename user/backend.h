@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: The Mesh authors */
+/*
+ * backend.h: where arena memory comes from and how spans are merged.
+ *
+ * A backend is a table of functions. Two exist:
+ *
+ *	helper	memory of /dev/meshhelper; spans can be merged
+ *	none	private anonymous memory; nothing is ever merged
+ *
+ * backend_select() picks one, once, before the first arena byte is mapped, and
+ * never changes its mind. The tables are read-only.
+ *
+ * Threads: arena_map() and arena_grow() are called under the lock of the arena's
+ * page heap, purge() by any thread. mesh_open(), merge() and mesh_close() belong
+ * to the daemon thread, whose descriptors nobody else can see.
+ */
+#ifndef MESH_BACKEND_H
+#define MESH_BACKEND_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Words of one bit per slot; as MESHHELPER_LIVE_WORDS. */
+#define MERGE_LIVE_WORDS	4
+
+/* Most spans that may share one set of pages. */
+#define MERGE_MAX_MEMBERS	16
+
+/**
+ * struct merge_req - "let @src show the pages of @dst"
+ * @src: address of the span that gives up its pages
+ * @dst: address of the span whose pages both will use
+ * @pages: pages in each of the spans
+ * @slot_size: bytes in a slot
+ * @live: the slots in use in @src's group, which are copied
+ * @members: addresses of every span that shares @src's pages, @src included
+ * @nr_members: how many
+ * @result: written back: 0 merged, else -errno and nothing has changed
+ */
+struct merge_req {
+	uintptr_t src;
+	uintptr_t dst;
+	uint32_t pages;
+	uint32_t slot_size;
+	uint64_t live[MERGE_LIVE_WORDS];
+	const uintptr_t *members;
+	uint32_t nr_members;
+	int result;
+};
+
+/**
+ * struct backend_ops - one source of arena memory
+ * @name: as in MESH_BACKEND and in messages
+ * @arena_map: map the first @len zero bytes at @addr, where nothing may be
+ *	mapped yet; 0 or -errno
+ * @arena_grow: from @old_len bytes at @addr to @new_len, in place; 0 or -errno
+ * @purge: give the pages of a range back; it reads as zeros after. 0 or -errno
+ * @purge_advice: the madvise(2) advice that does what @purge does, for callers
+ *	that batch their purges
+ * @mesh_open: daemon only: acquire what merge() needs; 0, or -errno after it has
+ *	said why. NULL if this backend cannot merge
+ * @merge: daemon only: try every request, fill in every result; bytes of PSS
+ *	saved, as the kernel counts them
+ * @mesh_close: daemon only: undo mesh_open()
+ */
+struct backend_ops {
+	const char *name;
+	int (*arena_map)(void *addr, size_t len);
+	int (*arena_grow)(void *addr, size_t old_len, size_t new_len);
+	int (*purge)(void *addr, size_t len);
+	int purge_advice;
+	int (*mesh_open)(void);
+	uint64_t (*merge)(struct merge_req *reqs, unsigned int n);
+	void (*mesh_close)(void);
+};
+
+extern const struct backend_ops backend_helper;
+extern const struct backend_ops backend_none;
+
+/**
+ * backend_select() - choose the backend of this process
+ *
+ * MESH_BACKEND decides: auto (the helper if it works, else none), helper or
+ * none. A helper that does not work is never an error: the process runs without
+ * meshing, and MESH_VERBOSE=1 makes it say why. Called once, while the process
+ * initialises the heap.
+ */
+const struct backend_ops *backend_select(void);
+
+/**
+ * backend_current() - what backend_select() has chosen
+ *
+ * Before that, the backend that can do least.
+ */
+const struct backend_ops *backend_current(void);
+
+/**
+ * backend_helper_probe() - does /dev/meshhelper work for this process?
+ *
+ * Return: NULL if it does, else what is missing, in a few words; @err is then
+ * the errno that goes with it, or 0.
+ */
+const char *backend_helper_probe(int *err);
+
+#endif /* MESH_BACKEND_H */

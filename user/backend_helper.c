@@ -1,0 +1,324 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: The Mesh authors */
+/*
+ * backend_helper.c: memory of /dev/meshhelper, and merging it.
+ *
+ * The arena is one mapping that grows in place; the descriptor it was made with
+ * is closed at once. To merge, the daemon opens the device again in its own
+ * descriptor table: the requests name addresses, not descriptors.
+ *
+ * A batch is merged in one of two ways. Armed, when the kernel can write-protect
+ * asynchronously: ARM the pages of src, write-protect every address that shows
+ * them, MERGE; readers go on meanwhile, and a pair that was written to is left
+ * alone. Otherwise zap: one MERGE, and whoever touches src waits for one copy.
+ *
+ * Threads: arena_len is written under the page heap's lock and read by the
+ * daemon, for which an old value is good enough: spans beyond it are merged
+ * another time. Everything else is the daemon's.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/meshhelper.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "backend.h"
+#include "message.h"
+#include "options.h"
+#include "os.h"
+#include "uffd.h"
+
+#define DEVICE	"/dev/meshhelper"
+
+/* Requests that travel in one ioctl. */
+#define BATCH	256
+
+_Static_assert(MERGE_LIVE_WORDS == MESHHELPER_LIVE_WORDS, "same bitmap");
+_Static_assert(BATCH <= MESHHELPER_MAX_PAIRS, "the module takes a whole batch");
+
+/* What the module told backend_helper_probe(); constant after. */
+static uint64_t features;
+static unsigned int max_pairs;
+
+static uintptr_t arena_addr;
+static atomic_size_t arena_len;
+
+/* The daemon's descriptor of the device. */
+static int device = -1;
+
+/* Merge armed, or zap. */
+static bool armed;
+
+/*
+ * Scratch space of merge(). pairs[] is what the module sees; of[] says which
+ * request each of them came from, because refused ones are squeezed out between
+ * ARM and MERGE.
+ */
+static struct meshhelper_pair pairs[BATCH];
+static struct merge_req *of[BATCH];
+
+static const char *check_info(const struct meshhelper_info *info)
+{
+	if (info->abi_version < MESHHELPER_ABI_VERSION)
+		return DEVICE ": the module is older than this library";
+	if (info->page_size != PAGE_SIZE)
+		return DEVICE ": this library is built for pages of 4 KiB";
+	if (!(info->features & MESHHELPER_F_REMOVE))
+		return DEVICE ": the module cannot give pages back";
+	if (!(info->features & (MESHHELPER_F_ZAP | MESHHELPER_F_UFFD_WP)))
+		return DEVICE ": the module cannot keep writers out";
+	if (!info->max_pairs)
+		return DEVICE ": the module takes no requests";
+	return NULL;
+}
+
+const char *backend_helper_probe(int *err)
+{
+	struct meshhelper_info info = { 0 };
+	int fd = os_open(DEVICE, O_RDWR | O_CLOEXEC);
+	const char *missing;
+	int ret;
+
+	*err = 0;
+	if (fd < 0) {
+		*err = -fd;
+		return DEVICE;
+	}
+	ret = os_ioctl(fd, MESHHELPER_IOC_INFO, &info);
+	os_close(fd);
+	if (ret < 0) {
+		*err = -ret;
+		return DEVICE ": MESHHELPER_IOC_INFO";
+	}
+	missing = check_info(&info);
+	features = info.features;
+	max_pairs = info.max_pairs < BATCH ? info.max_pairs : BATCH;
+	return missing;
+}
+
+static int helper_map(void *addr, size_t len)
+{
+	int fd = os_open(DEVICE, O_RDWR | O_CLOEXEC);
+	int ret;
+
+	if (fd < 0)
+		return fd;
+	ret = os_map_file_at(addr, len, fd);
+	os_close(fd);
+	if (ret < 0)
+		return ret;
+	arena_addr = (uintptr_t)addr;
+	atomic_store_explicit(&arena_len, len, memory_order_release);
+	return 0;
+}
+
+static int helper_grow(void *addr, size_t old_len, size_t new_len)
+{
+	int ret = os_grow_in_place(addr, old_len, new_len);
+
+	if (ret < 0)
+		return ret;
+	atomic_store_explicit(&arena_len, new_len, memory_order_release);
+	return 0;
+}
+
+static int helper_purge(void *addr, size_t len)
+{
+	return os_madvise(addr, len, MADV_REMOVE);
+}
+
+/* 0, or why pages cannot be write-protected. */
+static int open_armed(void)
+{
+	int ret;
+
+	if (!(features & MESHHELPER_F_UFFD_WP))
+		return -EOPNOTSUPP;
+	ret = uffd_open();
+	if (ret < 0)
+		return ret;
+	ret = uffd_cover(arena_addr, atomic_load_explicit(&arena_len,
+							  memory_order_acquire));
+	if (ret < 0)
+		uffd_close();
+	return ret;
+}
+
+/* Decide how writers are kept out. */
+static int choose_protection(void)
+{
+	int ret = -EOPNOTSUPP;
+
+	armed = false;
+	if (options.protect != PROTECT_ZAP) {
+		ret = open_armed();
+		armed = ret == 0;
+	}
+	if (armed)
+		return 0;
+	if (options.protect == PROTECT_UFFD) {
+		verbose("no meshing: userfaultfd: %s", strerrordesc_np(-ret));
+		return ret;
+	}
+	if (!(features & MESHHELPER_F_ZAP)) {
+		verbose("no meshing: neither userfaultfd nor zap");
+		return -EOPNOTSUPP;
+	}
+	if (options.protect == PROTECT_AUTO)
+		verbose("no userfaultfd write protection: %s; "
+			"readers wait while a span is merged",
+			strerrordesc_np(-ret));
+	return 0;
+}
+
+static int helper_mesh_open(void)
+{
+	int ret;
+
+	device = os_open(DEVICE, O_RDWR | O_CLOEXEC);
+	if (device < 0) {
+		verbose("no meshing: " DEVICE ": %s", strerrordesc_np(-device));
+		return device;
+	}
+	ret = choose_protection();
+	if (ret < 0) {
+		os_close(device);
+		device = -1;
+	}
+	return ret;
+}
+
+static void helper_mesh_close(void)
+{
+	if (armed)
+		uffd_close();
+	if (device >= 0)
+		os_close(device);
+	device = -1;
+}
+
+static void fill_pair(struct meshhelper_pair *p, const struct merge_req *req)
+{
+	*p = (struct meshhelper_pair) {
+		.src = req->src,
+		.dst = req->dst,
+		.pages = req->pages,
+		.slot_size = req->slot_size,
+	};
+	memcpy(p->live, req->live, sizeof(p->live));
+}
+
+/* One ioctl on the first @n pairs; the results go to their requests. */
+static uint64_t submit(unsigned long ioc, uint32_t flags, unsigned int n)
+{
+	struct meshhelper_batch b = {
+		.pairs = (uintptr_t)pairs,
+		.nr_pairs = n,
+		.flags = flags,
+	};
+	unsigned int i;
+	int ret;
+
+	if (!n)
+		return 0;
+	ret = os_ioctl(device, ioc, &b);
+	for (i = 0; i < n; i++)
+		of[i]->result = ret < 0 ? ret : pairs[i].result;
+	return ret < 0 ? 0 : b.pss_saved;
+}
+
+/* Squeeze out the pairs that were refused; how many are left. */
+static unsigned int squeeze(unsigned int n)
+{
+	unsigned int i, left = 0;
+
+	for (i = 0; i < n; i++) {
+		if (of[i]->result)
+			continue;
+		if (left != i) {
+			pairs[left] = pairs[i];
+			of[left] = of[i];
+		}
+		left++;
+	}
+	return left;
+}
+
+/*
+ * Write-protect every range that shows the pages of @req's src, neighbours in
+ * one call. Sorted by insertion: there are a handful of members, and qsort(3)
+ * may allocate.
+ */
+static int protect_members(const struct merge_req *req)
+{
+	size_t len = req->pages * PAGE_SIZE;
+	uintptr_t m[MERGE_MAX_MEMBERS], start, end;
+	unsigned int i, j;
+	int ret = 0;
+
+	for (i = 0; i < req->nr_members; i++) {
+		for (j = i; j > 0 && m[j - 1] > req->members[i]; j--)
+			m[j] = m[j - 1];
+		m[j] = req->members[i];
+	}
+	for (i = 0; i < req->nr_members && !ret; i = j) {
+		start = m[i];
+		end = start + len;
+		for (j = i + 1; j < req->nr_members && m[j] == end; j++)
+			end += len;
+		ret = uffd_protect(start, end - start);
+	}
+	return ret;
+}
+
+/* ARM and write-protect the first @n pairs; how many are ready to be merged. */
+static unsigned int arm_pairs(unsigned int n)
+{
+	unsigned int i;
+
+	submit(MESHHELPER_IOC_ARM, 0, n);
+	n = squeeze(n);
+	for (i = 0; i < n; i++)
+		of[i]->result = protect_members(of[i]);
+	return squeeze(n);
+}
+
+static uint64_t helper_merge(struct merge_req *reqs, unsigned int n)
+{
+	uint32_t mode = armed ? MESHHELPER_MERGE_ARMED : MESHHELPER_MERGE_ZAP;
+	uint64_t saved = 0;
+	unsigned int i, some;
+	int ret = 0;
+
+	/* The arena may have grown since the last batch. */
+	if (armed)
+		ret = uffd_cover(arena_addr,
+				 atomic_load_explicit(&arena_len,
+						      memory_order_acquire));
+	for (; n; reqs += some, n -= some) {
+		some = n < max_pairs ? n : max_pairs;
+		for (i = 0; i < some; i++) {
+			fill_pair(&pairs[i], &reqs[i]);
+			of[i] = &reqs[i];
+			reqs[i].result = ret;
+		}
+		if (ret)
+			continue;
+		saved += submit(MESHHELPER_IOC_MERGE, mode,
+				armed ? arm_pairs(some) : some);
+	}
+	return saved;
+}
+
+const struct backend_ops backend_helper = {
+	.name = "helper",
+	.arena_map = helper_map,
+	.arena_grow = helper_grow,
+	.purge = helper_purge,
+	.purge_advice = MADV_REMOVE,
+	.mesh_open = helper_mesh_open,
+	.merge = helper_merge,
+	.mesh_close = helper_mesh_close,
+};

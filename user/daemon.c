@@ -1,0 +1,357 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: The Mesh authors */
+/*
+ * daemon.c: the life of the daemon thread, and the requests of other threads.
+ *
+ *	ABSENT -> STARTING -> RUNNING -> OFF
+ *	  ^___________|__________|		in a child of fork
+ *
+ * OFF is for ever: the daemon could not get a descriptor table of its own, or
+ * the main thread has ended. What the daemon does while it runs is in pace.c.
+ *
+ * Requests are counters: a trim asks for pass number N and waits until the
+ * daemon has announced that it is done. A request is followed by a kick: the
+ * signal KICK, sent to the daemon only, which has it blocked and reads it from a
+ * signalfd. No descriptor is visible to the program, and none is needed to kick.
+ *
+ * Locks: none here. state and the counters are atomic; the thread itself takes
+ * the mesh lock in mesher.c.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <limits.h>
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/signalfd.h>
+
+#include "backend.h"
+#include "daemon.h"
+#include "fdtable.h"
+#include "mesher.h"
+#include "message.h"
+#include "options.h"
+#include "os.h"
+#include "pace.h"
+
+/*
+ * A signal that nobody sends to a process as a whole: a signalfd also reads what
+ * is pending for the process, and must not steal from the program.
+ */
+#ifdef SIGSTKFLT
+#define KICK	SIGSTKFLT
+#else
+#define KICK	SIGURG
+#endif
+
+/* Of which a page or two are ever touched. */
+#define STACK_SIZE	(128 * 1024)
+
+#define SECOND		1000000000ULL
+
+/* How long a trim waits for its pass. */
+#define TRIM_PATIENCE	(5 * SECOND)
+
+/* Before malloc tries again to start a thread, and before a child has one. */
+#define RETRY_AFTER	(10 * SECOND)
+#define CHILD_AFTER	SECOND
+
+enum daemon_state {
+	ABSENT,
+	STARTING,
+	RUNNING,
+	OFF,
+};
+
+atomic_bool daemon_wanted;
+atomic_ulong daemon_frees;
+atomic_ulong daemon_wake_at = ULONG_MAX;
+
+static _Atomic enum daemon_state state;
+
+/* The process whose daemon this is about: not that of a raw clone or a vfork. */
+static atomic_int home;
+
+/* Valid while RUNNING. */
+static atomic_int daemon_tid;
+static pthread_t daemon_thread;
+
+/* Trims that were asked for and that are done; the second is a futex. */
+static _Atomic uint32_t trims_asked;
+static _Atomic uint32_t trims_done;
+
+/* Until then only a trim starts a daemon. */
+static _Atomic uint64_t start_after;
+
+static bool at_home(void)
+{
+	return atomic_load(&home) == os_getpid();
+}
+
+static void announce(uint32_t done)
+{
+	atomic_store(&trims_done, done);
+	os_futex_wake(&trims_done, INT_MAX);
+}
+
+/* The end of all hopes; whoever waits for a trim must not wait in vain. */
+static void turn_off(void)
+{
+	atomic_store(&state, OFF);
+	atomic_store(&daemon_wanted, false);
+	atomic_store(&daemon_wake_at, ULONG_MAX);
+	announce(atomic_load(&trims_asked));
+}
+
+uint32_t daemon_trims_asked(void)
+{
+	return atomic_load(&trims_asked);
+}
+
+bool daemon_trim_pending(void)
+{
+	return atomic_load(&trims_asked) != atomic_load(&trims_done);
+}
+
+void daemon_trims_done(uint32_t asked)
+{
+	announce(asked);
+}
+
+/* A descriptor that is readable while a kick is pending. */
+static int open_kick(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, KICK);
+	return os_signalfd(&set, SFD_NONBLOCK | SFD_CLOEXEC);
+}
+
+/* Get what a daemon cannot do without. Returns the kick descriptor or -errno. */
+static int prepare(void)
+{
+	int ret = fdtable_make_private(options.verbose);
+
+	if (ret < 0) {
+		verbose("no meshing: no private descriptor table: %s",
+			strerrordesc_np(-ret));
+		return ret;
+	}
+	ret = mesher_open();
+	if (ret < 0) {
+		verbose("no meshing: out of memory");
+		return ret;
+	}
+	ret = open_kick();
+	if (ret < 0)
+		verbose("no meshing: signalfd: %s", strerrordesc_np(-ret));
+	return ret;
+}
+
+static void *daemon_main(void *unused)
+{
+	int kick_fd;
+
+	os_prctl_name("mesh");
+	kick_fd = prepare();
+	if (kick_fd >= 0) {
+		daemon_thread = pthread_self();
+		atomic_store(&daemon_tid, os_gettid());
+		atomic_store(&state, RUNNING);
+		pace_run(kick_fd);
+	}
+	turn_off();
+	return unused;
+}
+
+/* All signals are the program's. Returns 0 or an errno. */
+static int create_thread(pthread_t *thread, pthread_attr_t *attr)
+{
+	sigset_t all, before;
+	int err;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	err = pthread_create(thread, attr, daemon_main, NULL);
+	/* The program's thread-local data may need more than our stack. */
+	if (err == EINVAL)
+		err = pthread_create(thread, NULL, daemon_main, NULL);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return err;
+}
+
+/*
+ * The thread stays joinable: the main thread may have to wait for its end.
+ * pthread_create() allocates, so that start() may be called again; it then finds
+ * the state STARTING.
+ */
+static int create_daemon(void)
+{
+	pthread_attr_t attr;
+	pthread_t thread;
+	int err = pthread_attr_init(&attr);
+
+	if (err)
+		return err;
+	pthread_attr_setstacksize(&attr, STACK_SIZE);
+	err = create_thread(&thread, &attr);
+	pthread_attr_destroy(&attr);
+	return err;
+}
+
+/* Start a daemon if there is none. */
+static void start(void)
+{
+	enum daemon_state absent = ABSENT;
+	int err;
+
+	if (!atomic_compare_exchange_strong(&state, &absent, STARTING))
+		return;
+	atomic_store(&daemon_wanted, false);
+	err = create_daemon();
+	if (err) {
+		verbose("no meshing for now: pthread_create: %s",
+			strerrordesc_np(err));
+		atomic_store(&start_after, os_now_ns() + RETRY_AFTER);
+		atomic_store(&state, ABSENT);
+		atomic_store(&daemon_wanted, true);
+	}
+}
+
+void daemon_start(void)
+{
+	int saved_errno = errno;
+
+	if (at_home() && os_now_ns() >= atomic_load(&start_after))
+		start();
+	errno = saved_errno;
+}
+
+static void kick(void)
+{
+	if (atomic_load(&state) == RUNNING)
+		os_tgkill(atomic_load(&home), atomic_load(&daemon_tid), KICK);
+}
+
+/* Of all that see enough freed, one kicks. */
+void daemon_wake(void)
+{
+	if (atomic_exchange(&daemon_wake_at, ULONG_MAX) != ULONG_MAX)
+		kick();
+}
+
+void daemon_arena_grown(size_t bytes)
+{
+	int nobody = 0;
+
+	atomic_compare_exchange_strong(&home, &nobody, os_getpid());
+	if (options.daemon && bytes >> 10 >= options.start_kib &&
+	    atomic_load(&state) == ABSENT)
+		atomic_store(&daemon_wanted, true);
+}
+
+/* Is there a daemon that a trim can leave the work to? */
+static bool daemon_serves(void)
+{
+	enum daemon_state s;
+
+	if (!at_home())
+		return false;
+	if (options.daemon && backend_current()->mesh_open)
+		start();
+	s = atomic_load(&state);
+	return s == STARTING || s == RUNNING;
+}
+
+/* Wait, with bounded patience, until trim number @asked is done. */
+static void await_trim(uint32_t asked)
+{
+	uint64_t now = os_now_ns(), end = now + TRIM_PATIENCE;
+	uint32_t done = atomic_load(&trims_done);
+
+	while ((int32_t)(asked - done) > 0 && now < end) {
+		struct timespec ts = {
+			.tv_sec = (end - now) / SECOND,
+			.tv_nsec = (end - now) % SECOND,
+		};
+
+		os_futex_wait(&trims_done, done, &ts);
+		done = atomic_load(&trims_done);
+		now = os_now_ns();
+	}
+}
+
+static unsigned long pages_returned(void)
+{
+	return atomic_load(&mesh_stats.pages_merged) +
+	       atomic_load(&mesh_stats.pages_purged);
+}
+
+bool daemon_trim(void)
+{
+	const struct backend_ops *ops = backend_current();
+	unsigned long before = pages_returned();
+
+	if (daemon_serves()) {
+		uint32_t asked = atomic_fetch_add(&trims_asked, 1) + 1;
+
+		kick();
+		await_trim(asked);
+	} else {
+		mesher_purge(&heap_arena, ops, &loop_poll, SIZE_MAX);
+		mesher_purge(&heap_anon, ops, &loop_poll, SIZE_MAX);
+	}
+	return pages_returned() != before;
+}
+
+/*
+ * Only the main thread's end matters. Were the daemon left as the last thread,
+ * the process would never end, or would run its exit handlers in a thread
+ * without descriptors.
+ */
+void daemon_thread_exit(void)
+{
+	enum daemon_state absent = ABSENT;
+
+	if (os_gettid() != os_getpid() || !at_home() ||
+	    atomic_compare_exchange_strong(&state, &absent, OFF))
+		return;
+	while (atomic_load(&state) == STARTING)
+		os_sleep_ns(1000000);
+	if (atomic_load(&state) != RUNNING)
+		return;
+	atomic_store(&mesher_quit, true);
+	kick();
+	pthread_join(daemon_thread, NULL);
+}
+
+void daemon_fork_prepare(void)
+{
+	mesher_fork_prepare();
+}
+
+void daemon_fork_parent(void)
+{
+	mesher_fork_parent();
+}
+
+/*
+ * The daemon has stayed with the parent. Most children are short-lived: give
+ * this one a second before it gets its own.
+ */
+void daemon_fork_child(void)
+{
+	enum daemon_state s = atomic_load(&state);
+
+	mesher_fork_child();
+	atomic_store(&home, os_getpid());
+	atomic_store(&mesher_quit, false);
+	atomic_store(&daemon_wake_at, ULONG_MAX);
+	atomic_store(&trims_done, atomic_load(&trims_asked));
+	atomic_store(&start_after, os_now_ns() + CHILD_AFTER);
+	if (s == STARTING || s == RUNNING) {
+		atomic_store(&state, ABSENT);
+		atomic_store(&daemon_wanted, true);
+	}
+}

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: The Mesh authors */
+/*
+ * The two page heaps and where their memory comes from: the arena's from the
+ * backend, chosen when its first chunk is mapped, the other's from the system.
+ */
+#include <sys/mman.h>
+
+#include "backend.h"
+#include "daemon.h"
+#include "os.h"
+#include "pageheap.h"
+#include "region.h"
+
+static const struct backend_ops *backend;
+
+static int arena_map(void *addr, size_t len)
+{
+	int ret;
+
+	if (!backend)
+		backend = backend_select();
+	ret = backend->arena_map(addr, len);
+	if (!ret)
+		daemon_arena_grown(len);
+	return ret;
+}
+
+static int arena_grow(void *addr, size_t old_len, size_t new_len)
+{
+	int ret = backend->arena_grow(addr, old_len, new_len);
+
+	if (!ret)
+		daemon_arena_grown(new_len);
+	return ret;
+}
+
+static int arena_purge(void *addr, size_t len)
+{
+	return backend->purge(addr, len);
+}
+
+static int anon_map(void *addr, size_t len)
+{
+	return os_map_at(addr, len);
+}
+
+/* The kernel joins the new chunk with the mapping before it. */
+static int anon_grow(void *addr, size_t old_len, size_t new_len)
+{
+	return os_map_at((char *)addr + old_len, new_len - old_len);
+}
+
+static int anon_purge(void *addr, size_t len)
+{
+	return os_madvise(addr, len, MADV_DONTNEED);
+}
+
+static const struct pageheap_ops arena_ops = {
+	.map = arena_map,
+	.grow = arena_grow,
+	.purge = arena_purge,
+};
+
+static const struct pageheap_ops anon_ops = {
+	.map = anon_map,
+	.grow = anon_grow,
+	.purge = anon_purge,
+};
+
+struct pageheap heap_arena = {
+	.lock = LOCK_INITIALIZER(LOCK_HEAP),
+	.ops = &arena_ops,
+	.end = &region.arena_pages,
+	.first_page = 0,
+	.max_pages = AREA_PAGES,
+};
+
+struct pageheap heap_anon = {
+	.lock = LOCK_INITIALIZER(LOCK_HEAP),
+	.ops = &anon_ops,
+	.end = &region.anon_pages,
+	.first_page = ANON_FIRST_PAGE,
+	.max_pages = AREA_PAGES,
+};

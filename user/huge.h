@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: The Mesh authors */
+/*
+ * Huge objects, of more than LARGE_MAX bytes: a mapping each, found by address in
+ * one hash table.
+ */
+#ifndef MESH_HUGE_H
+#define MESH_HUGE_H
+
+#include "compiler.h"
+
+/**
+ * huge_alloc() - map an object that reads as zero
+ * @size: bytes, at most PTRDIFF_MAX
+ * @align: power of two
+ *
+ * Return: its address, or NULL.
+ */
+void *huge_alloc(size_t size, size_t align);
+
+/**
+ * huge_size() - bytes usable in the object at an address
+ * @p: any address
+ *
+ * Return: 0 when no huge object starts there.
+ */
+size_t huge_size(const void *p);
+
+/**
+ * huge_free() - unmap an object
+ * @p: any address; the program is aborted when no huge object starts there
+ */
+void huge_free(void *p);
+
+/**
+ * huge_realloc() - change an object's size, moving its pages if need be
+ * @p: address of a huge object
+ * @size: bytes, more than LARGE_MAX
+ *
+ * Return: its new address, or NULL and nothing has changed.
+ */
+void *huge_realloc(void *p, size_t size);
+
+/**
+ * struct huge_usage - huge objects of the process
+ * @objects: how many
+ * @bytes: sum of their sizes
+ */
+struct huge_usage {
+	size_t objects;
+	size_t bytes;
+};
+
+struct huge_usage huge_usage(void);
+
+void huge_fork_prepare(void);
+void huge_fork_done(void);
+
+#endif /* MESH_HUGE_H */

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: The Mesh authors */
+/*
+ * Set-up on the first allocation, which may come from the dynamic linker, before
+ * any constructor and before libc knows the environment. Nothing here allocates
+ * but libc's registration functions may: the thread that sets up passes.
+ */
+#include "central.h"
+#include "init.h"
+#include "lock.h"
+#include "options.h"
+#include "os.h"
+#include "region.h"
+#include "stats.h"
+#include "tcache.h"
+
+atomic_bool heap_ready;
+
+static struct lock lock = LOCK_INITIALIZER(LOCK_INIT);
+static MESH_TLS bool in_init;
+
+static bool set_up_tables(void)
+{
+	if (!region_init())
+		return false;
+	if (!os_is_secure())
+		options_init(os_environ());
+	sizeclass_init();
+	central_init();
+	return true;
+}
+
+/*
+ * The fork handlers come before anybody else can use the heap: a fork that does
+ * not take the locks would leave them locked in the child.
+ */
+static void register_handlers(void)
+{
+	in_init = true;
+	tcache_init();
+	fork_init();
+	in_init = false;
+}
+
+bool heap_init_slow(void)
+{
+	bool ready;
+
+	if (in_init)
+		return true;
+	lock_acquire(&lock);
+	ready = atomic_load_explicit(&heap_ready, memory_order_relaxed);
+	if (!ready && set_up_tables()) {
+		register_handlers();
+		ready = true;
+		/* pairs with the acquire in heap_init() */
+		atomic_store_explicit(&heap_ready, true, memory_order_release);
+	}
+	lock_release(&lock);
+	return ready;
+}
+
+/* After the destructors of everything that was loaded later. */
+__attribute__((destructor)) static void at_exit(void)
+{
+	if (options.stats)
+		stats_dump(2);
+}

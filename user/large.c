@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: The Mesh authors */
+/* Large objects: page runs, and what is wrong with an address that is none. */
+#include "large.h"
+#include "message.h"
+#include "region.h"
+
+static size_t pages_for(size_t size)
+{
+	return (size + PAGE_SIZE - 1) >> PAGE_SHIFT;
+}
+
+void *large_alloc(size_t size, size_t align, bool *zero)
+{
+	size_t align_pages = max_size(align >> PAGE_SHIFT, 1);
+	struct span *s = pageheap_alloc(&heap_anon, pages_for(size), align_pages, zero);
+
+	return s ? span_addr(s) : NULL;
+}
+
+static bool is_free_state(const struct span *s)
+{
+	return s->state == SPAN_CLEAN || s->state == SPAN_DIRTY || s->state == SPAN_PURGING;
+}
+
+_Noreturn MESH_COLD static void bad_large(const void *p, const struct span *s)
+{
+	if (is_free_state(s))
+		fatal("double free of %p: its page is free", p);
+	fatal("free of %p: no object starts there", p);
+}
+
+struct span *large_span(const void *p)
+{
+	struct span *s = span_at(region.page_span[region_page(p)]);
+
+	if (unlikely(s->state != SPAN_LARGE || span_addr(s) != p))
+		bad_large(p, s);
+	return s;
+}
+
+void large_free(void *p)
+{
+	struct span *s = large_span(p);
+
+	if (unlikely(!pageheap_free(&heap_anon, s)))
+		bad_large(p, s);
+}
+
+bool large_resize(struct span *s, size_t size)
+{
+	return pageheap_resize(&heap_anon, s, pages_for(size));
+}

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: The Mesh authors */
+/*
+ * Large objects, of more than SLOT_MAX bytes: a run of pages of the anonymous page
+ * heap each. Nothing is kept per object but its descriptor.
+ */
+#ifndef MESH_LARGE_H
+#define MESH_LARGE_H
+
+#include "pageheap.h"
+
+#define LARGE_MAX	((size_t)RUN_MAX_PAGES << PAGE_SHIFT)
+
+/**
+ * large_alloc() - allocate a run
+ * @size: bytes, 1 to LARGE_MAX
+ * @align: power of two, at most LARGE_MAX
+ * @zero: set to whether it reads as zero; may be NULL
+ *
+ * Return: its address, or NULL.
+ */
+void *large_alloc(size_t size, size_t align, bool *zero);
+
+/**
+ * large_span() - the object at an address
+ * @p: address in an area, of a page that is not in use for slots
+ *
+ * Return: its descriptor; aborts when no object starts there.
+ */
+struct span *large_span(const void *p);
+
+/**
+ * large_free() - give an object back
+ * @p: as for large_span()
+ */
+void large_free(void *p);
+
+/**
+ * large_resize() - change an object's size in place
+ * @s: from large_span()
+ * @size: bytes, 1 to LARGE_MAX
+ *
+ * Return: whether that was possible.
+ */
+bool large_resize(struct span *s, size_t size);
+
+static inline size_t large_size(const struct span *s)
+{
+	return (size_t)s->nr_pages << PAGE_SHIFT;
+}
+
+#endif /* MESH_LARGE_H */

@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: The Mesh authors */
+/*
+ * The allocation functions of the C library. Who serves a request:
+ *
+ *	up to SLOT_MAX		a slot: tcache.c, central.c
+ *	up to LARGE_MAX		a run of pages: large.c
+ *	beyond			a mapping: huge.c
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <malloc.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "alloc.h"
+#include "central.h"
+#include "daemon.h"
+#include "huge.h"
+#include "init.h"
+#include "large.h"
+#include "message.h"
+
+static void *no_memory(void)
+{
+	errno = ENOMEM;
+	return NULL;
+}
+
+/*
+ * The daemon is started before the refill: starting a thread allocates, and must
+ * not find this thread's bin half filled.
+ */
+MESH_NOINLINE void *alloc_slow(size_t size)
+{
+	void *p = NULL;
+
+	if (unlikely(!heap_init()))
+		return no_memory();
+	daemon_poke();
+	if (size <= SLOT_MAX)
+		p = tcache_refill(sizeclass_of(size));
+	else if (size <= LARGE_MAX)
+		p = large_alloc(size, PAGE_SIZE, NULL);
+	else if (size <= PTRDIFF_MAX)
+		p = huge_alloc(size, PAGE_SIZE);
+	return p ? p : no_memory();
+}
+
+/* A page without slots, or no page of ours. */
+static void free_other(void *p)
+{
+	if (region_has_page(region_page(p)))
+		large_free(p);
+	else
+		huge_free(p);
+}
+
+MESH_NOINLINE void free_slow(void *p)
+{
+	unsigned int cls = class_of(p);
+
+	if (!p)
+		return;
+	if (cls == CLASS_NONE)
+		free_other(p);
+	else if ((uintptr_t)p & (ALLOC_ALIGN - 1))
+		central_return(cls, &p, 1);	/* which says what is wrong */
+	else
+		tcache_overflow(cls, p);
+}
+
+MESH_EXPORT void *malloc(size_t size)
+{
+	return alloc(size);
+}
+
+MESH_EXPORT void free(void *p)
+{
+	release(p);
+}
+
+/* C23; glibc declares them from 2.43 on. */
+MESH_EXPORT void free_sized(void *p, size_t size);
+MESH_EXPORT void free_aligned_sized(void *p, size_t align, size_t size);
+
+MESH_EXPORT void free_sized(void *p, size_t size)
+{
+	(void)size;
+	release(p);
+}
+
+MESH_EXPORT void free_aligned_sized(void *p, size_t align, size_t size)
+{
+	(void)align;
+	(void)size;
+	release(p);
+}
+
+static void *alloc_zero_slot(size_t size)
+{
+	void *p = alloc(size);
+
+	return likely(p) ? memset(p, 0, size) : NULL;
+}
+
+static void *alloc_zero_large(size_t size)
+{
+	bool zero;
+	void *p;
+
+	if (unlikely(!heap_init()))
+		return no_memory();
+	p = large_alloc(size, PAGE_SIZE, &zero);
+	if (unlikely(!p))
+		return no_memory();
+	return zero ? p : memset(p, 0, size);
+}
+
+MESH_EXPORT void *calloc(size_t n, size_t size)
+{
+	size_t bytes;
+
+	if (unlikely(__builtin_mul_overflow(n, size, &bytes)))
+		return no_memory();
+	if (likely(bytes <= SLOT_MAX))
+		return alloc_zero_slot(bytes);
+	if (bytes <= LARGE_MAX)
+		return alloc_zero_large(bytes);
+	return alloc_slow(bytes);	/* a fresh mapping */
+}
+
+static size_t size_of_other(const void *p)
+{
+	size_t size;
+
+	if (region_has_page(region_page(p)))
+		return large_size(large_span(p));
+	size = huge_size(p);
+	if (!size)
+		fatal("%p is not an address that malloc has returned", p);
+	return size;
+}
+
+static size_t size_of(const void *p)
+{
+	unsigned int cls = class_of(p);
+
+	return likely(cls != CLASS_NONE) ? sizeclasses[cls].size : size_of_other(p);
+}
+
+MESH_EXPORT size_t malloc_usable_size(void *p)
+{
+	return p ? size_of(p) : 0;
+}
+
+static void *move_to(void *p, size_t old_size, size_t size)
+{
+	void *new = alloc(size);
+
+	if (unlikely(!new))
+		return NULL;
+	memcpy(new, p, min_size(old_size, size));
+	release(p);
+	return new;
+}
+
+/* Objects of the same kind change their size where they are, or by page tables. */
+static void *resize_other(void *p, size_t old_size, size_t size)
+{
+	if (old_size > LARGE_MAX && size > LARGE_MAX)
+		return huge_realloc(p, size);
+	if (old_size <= LARGE_MAX && size > SLOT_MAX && size <= LARGE_MAX)
+		return large_resize(large_span(p), size) ? p : NULL;
+	return NULL;
+}
+
+/* An object that would waste more than half of its room moves. */
+static bool fits(size_t old_size, size_t size)
+{
+	return size <= old_size && size >= old_size / 2;
+}
+
+MESH_EXPORT void *realloc(void *p, size_t size)
+{
+	size_t old_size;
+	void *new;
+
+	if (!p)
+		return alloc(size);
+	if (unlikely(size == 0)) {
+		release(p);
+		return NULL;
+	}
+	old_size = size_of(p);
+	if (unlikely(size > PTRDIFF_MAX))
+		return no_memory();
+	if (old_size > SLOT_MAX && size > SLOT_MAX) {
+		new = resize_other(p, old_size, size);
+		if (new)
+			return new;
+	}
+	if (fits(old_size, size))
+		return p;
+	return move_to(p, old_size, size);
+}
+
+MESH_EXPORT void *reallocarray(void *p, size_t n, size_t size)
+{
+	size_t bytes;
+
+	if (unlikely(__builtin_mul_overflow(n, size, &bytes)))
+		return no_memory();
+	return realloc(p, bytes);
+}

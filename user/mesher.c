@@ -1,0 +1,408 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: The Mesh authors */
+/*
+ * mesher.c: one meshing pass, class by class.
+ *
+ *	isolate -> search -> merge -> join ... -> put back
+ *
+ * A step isolates up to HELD sparse groups of a class, window by window, and
+ * puts all of them back at its end, so that no group is looked at twice in a
+ * step. Within a window groups merge with groups for as long as pairs are found:
+ * what has merged takes part in the next round, what was refused does not.
+ *
+ * Classes that yield little are skipped for a while, more often each time.
+ *
+ * Locks: the mesh lock is held for a step and is what fork waits for. The search
+ * and the system calls are made with no other lock held: isolated groups keep
+ * their members, and the only thing that can happen to them is that slots are
+ * freed, which makes the snapshot a superset. central_*() take the class lock.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "central.h"
+#include "lock.h"
+#include "mesher.h"
+#include "os.h"
+#include "search.h"
+
+/* Groups isolated in one step. */
+#define HELD	4096
+
+/* Searches in one window. */
+#define ROUNDS	6
+
+/* Pairs merged between two looks at whether somebody wants to fork. */
+#define SLICE	32
+
+/* Runs purged together. */
+#define PURGE_BATCH	64
+
+/* Fewer merges than one in this many candidates are a poor yield. */
+#define POOR_YIELD	32
+
+/* Most passes that a class with a poor yield is skipped for. */
+#define MAX_SKIP	31
+
+struct mesh_stats mesh_stats;
+atomic_bool mesher_quit;
+
+static struct lock mesh_lock = LOCK_INITIALIZER(LOCK_MESH);
+
+/* Threads that want to fork; a futex. */
+static _Atomic uint32_t forks_waiting;
+
+/* For classes with a poor yield: passes to skip, now and the next time. */
+static struct {
+	uint8_t now;
+	uint8_t next;
+} skip[NR_CLASSES];
+
+/* What a step works with; mapped once, inherited by children of fork. */
+struct scratch {
+	struct mesh_cand cand[HELD];
+	struct merge_req reqs[SEARCH_MAX / 2];
+	uintptr_t members[SEARCH_MAX / 2][MERGE_MAX_MEMBERS];
+	struct search_pair pairs[SEARCH_MAX / 2];
+	uint16_t order[SEARCH_MAX];
+	bool tired[SEARCH_MAX];
+};
+
+static struct scratch *scratch;
+static uint64_t seed;
+
+/* Of the present step, under the mesh lock. */
+static uint64_t step_begun;
+static uint64_t last_checkpoint;
+
+/**
+ * struct step - the class that is being looked at
+ * @ops: backend
+ * @cls: size class
+ * @sc: its sizes
+ * @lim: limits of a merged group
+ */
+struct step {
+	const struct backend_ops *ops;
+	unsigned int cls;
+	const struct sizeclass *sc;
+	struct search_limits lim;
+};
+
+/*
+ * A stretch of work that cannot be interrupted ends here: remember the longest.
+ */
+static void checkpoint(void)
+{
+	uint64_t now = os_now_ns(), ns = now - last_checkpoint;
+
+	last_checkpoint = now;
+	if (ns > atomic_load_explicit(&mesh_stats.longest_ns, memory_order_relaxed))
+		atomic_store_explicit(&mesh_stats.longest_ns, ns,
+				      memory_order_relaxed);
+}
+
+/* Is somebody waiting for the present step to end? */
+static bool must_stop(void)
+{
+	checkpoint();
+	return atomic_load_explicit(&forks_waiting, memory_order_relaxed) ||
+	       atomic_load_explicit(&mesher_quit, memory_order_relaxed);
+}
+
+/*
+ * Take the mesh lock, but after those who want to fork: the lock is not fair,
+ * and a pass takes it again and again.
+ */
+static void begin_step(void)
+{
+	const struct timespec ts = { .tv_nsec = 10000000 };
+	uint32_t n;
+
+	while ((n = atomic_load_explicit(&forks_waiting, memory_order_relaxed)))
+		os_futex_wait(&forks_waiting, n, &ts);
+	lock_acquire(&mesh_lock);
+	step_begun = last_checkpoint = os_now_ns();
+}
+
+static void end_step(void)
+{
+	checkpoint();
+	mesh_stat_add(&mesh_stats.mesh_ns, last_checkpoint - step_begun);
+	lock_release(&mesh_lock);
+}
+
+int mesher_open(void)
+{
+	if (!scratch)
+		scratch = os_map(round_up(sizeof(*scratch), PAGE_SIZE));
+	if (!scratch)
+		return -ENOMEM;
+	seed = os_random();
+	return 0;
+}
+
+/* No lock: a group in state SPAN_MESHING keeps its members. */
+static unsigned int list_members(const struct span *head, uintptr_t *out)
+{
+	const struct span *s = head;
+	unsigned int n = 0;
+
+	do {
+		out[n++] = (uintptr_t)span_addr(s);
+		s = span_group_next(s);
+	} while (s != head && n < MERGE_MAX_MEMBERS);
+	return n;
+}
+
+static void build_request(const struct step *st, const struct mesh_cand *c,
+			  unsigned int i)
+{
+	const struct mesh_cand *src = &c[scratch->pairs[i].src];
+	const struct mesh_cand *dst = &c[scratch->pairs[i].dst];
+	struct merge_req *req = &scratch->reqs[i];
+
+	req->src = (uintptr_t)span_addr(src->span);
+	req->dst = (uintptr_t)span_addr(dst->span);
+	req->pages = st->sc->pages;
+	req->slot_size = st->sc->size;
+	memcpy(req->live, src->live, sizeof(req->live));
+	req->members = scratch->members[i];
+	req->nr_members = list_members(src->span, scratch->members[i]);
+	req->result = -ECANCELED;
+}
+
+static void count_refusal(int result)
+{
+	switch (result) {
+	case -EAGAIN:
+		mesh_stat_add(&mesh_stats.refused_written, 1);
+		break;
+	case -EBUSY:
+		mesh_stat_add(&mesh_stats.refused_busy, 1);
+		break;
+	case -ENOENT:
+		mesh_stat_add(&mesh_stats.refused_absent, 1);
+		break;
+	default:
+		mesh_stat_add(&mesh_stats.refused_other, 1);
+	}
+}
+
+/* Join what the backend has merged. A group that was refused gets a rest. */
+static unsigned int commit(const struct step *st, struct mesh_cand *c,
+			   unsigned int i)
+{
+	const struct search_pair *p = &scratch->pairs[i];
+	int result = scratch->reqs[i].result;
+
+	scratch->tired[p->src] = true;
+	if (result) {
+		scratch->tired[p->dst] = true;
+		count_refusal(result);
+		return 0;
+	}
+	central_join(st->cls, &c[p->dst], &c[p->src]);
+	c[p->src].span = NULL;
+	return 1;
+}
+
+/* Merge the pairs that a search has found; how many were merged. */
+static unsigned int merge_pairs(const struct step *st, struct mesh_cand *c,
+				unsigned int found)
+{
+	unsigned int i, j, some, merged = 0;
+	uint64_t saved = 0;
+
+	for (i = 0; i < found && !must_stop(); i += some) {
+		some = found - i < SLICE ? found - i : SLICE;
+		for (j = i; j < i + some; j++)
+			build_request(st, c, j);
+		saved += st->ops->merge(&scratch->reqs[i], some);
+		for (j = i; j < i + some; j++)
+			merged += commit(st, c, j);
+	}
+	mesh_stat_add(&mesh_stats.pairs, i);
+	mesh_stat_add(&mesh_stats.merged, merged);
+	mesh_stat_add(&mesh_stats.pages_merged, merged * st->sc->pages);
+	mesh_stat_add(&mesh_stats.pss_saved, saved);
+	return merged;
+}
+
+/* Move the tired to the end of the window; how many are not. */
+static unsigned int retire(struct mesh_cand *c, unsigned int n)
+{
+	unsigned int i = 0;
+
+	while (i < n) {
+		struct mesh_cand last = c[n - 1];
+
+		if (!scratch->tired[i]) {
+			i++;
+			continue;
+		}
+		n--;
+		scratch->tired[i] = scratch->tired[n];
+		c[n] = c[i];
+		c[i] = last;
+	}
+	return n;
+}
+
+/* Merge among the @n candidates of one window, until nothing more is found. */
+static unsigned int merge_window(const struct step *st, struct mesh_cand *c,
+				 unsigned int n)
+{
+	unsigned int round, found, merged = 0;
+	uint64_t probes = 0;
+
+	for (round = 0; round < ROUNDS && n > 1 && !must_stop(); round++) {
+		found = search_pairs(c, n, &st->lim, &seed, scratch->order,
+				     scratch->pairs, &probes);
+		if (!found)
+			break;
+		memset(scratch->tired, 0, n * sizeof(*scratch->tired));
+		merged += merge_pairs(st, c, found);
+		n = retire(c, n);
+	}
+	mesh_stat_add(&mesh_stats.probes, probes);
+	return merged;
+}
+
+/*
+ * One step: up to HELD groups of one class.
+ *
+ * Return: whether there may be more that it has not seen.
+ */
+static bool mesh_step(const struct step *st, struct mesh_outcome *out)
+{
+	unsigned int held = 0, n;
+
+	begin_step();
+	do {
+		struct mesh_cand *c = &scratch->cand[held];
+
+		n = central_isolate(st->cls, c, SEARCH_MAX);
+		out->merged += merge_window(st, c, n);
+		held += n;
+	} while (n == SEARCH_MAX && held < HELD && !must_stop());
+	central_putback(st->cls, scratch->cand, held);
+	end_step();
+	out->candidates += held;
+	return n == SEARCH_MAX;
+}
+
+static struct mesh_outcome mesh_class(const struct backend_ops *ops,
+				      unsigned int cls)
+{
+	const struct step st = {
+		.ops = ops,
+		.cls = cls,
+		.sc = &sizeclasses[cls],
+		.lim = {
+			.slots = sizeclasses[cls].slots,
+			.members = MERGE_MAX_MEMBERS,
+		},
+	};
+	struct mesh_outcome out = { 0 };
+
+	/* The number of groups is read without the lock: a bound, no more. */
+	while (mesh_step(&st, &out))
+		if (out.candidates >= centrals[cls].nr_groups ||
+		    atomic_load_explicit(&mesher_quit, memory_order_relaxed))
+			break;
+	return out;
+}
+
+/* Decide when to look at a class again. */
+static void set_skip(unsigned int cls, const struct mesh_outcome *out)
+{
+	if (out->merged * POOR_YIELD >= out->candidates)
+		skip[cls].next = 0;
+	else if (skip[cls].next < MAX_SKIP)
+		skip[cls].next = 2 * skip[cls].next + 1;
+	skip[cls].now = skip[cls].next;
+}
+
+struct mesh_outcome mesher_pass(const struct backend_ops *ops, bool all)
+{
+	struct mesh_outcome sum = { 0 }, out;
+	unsigned int cls;
+
+	for (cls = 1; cls <= NR_SMALL_CLASSES; cls++) {
+		if (!all && skip[cls].now) {
+			skip[cls].now--;
+			continue;
+		}
+		out = mesh_class(ops, cls);
+		set_skip(cls, &out);
+		sum.candidates += out.candidates;
+		sum.merged += out.merged;
+	}
+	mesh_stat_add(&mesh_stats.passes, 1);
+	mesh_stat_add(&mesh_stats.candidates, sum.candidates);
+	return sum;
+}
+
+/* Take, purge and put back one batch; pages given back. */
+static size_t purge_batch(struct pageheap *ph, const struct loop_ops *loop,
+			  int advice)
+{
+	struct loop_purge p[PURGE_BATCH];
+	struct span *runs[PURGE_BATCH];
+	unsigned int i, n = 0;
+	size_t purged = 0;
+
+	while (n < PURGE_BATCH && (runs[n] = pageheap_purge_begin(ph))) {
+		p[n].addr = span_addr(runs[n]);
+		p[n].len = runs[n]->nr_pages * PAGE_SIZE;
+		n++;
+	}
+	loop->purge(p, n, advice);
+	for (i = 0; i < n; i++) {
+		pageheap_purge_end(ph, runs[i], p[i].result == 0);
+		if (!p[i].result)
+			purged += p[i].len >> PAGE_SHIFT;
+	}
+	return purged;
+}
+
+size_t mesher_purge(struct pageheap *ph, const struct backend_ops *ops,
+		    const struct loop_ops *loop, size_t max_pages)
+{
+	int advice = ph == &heap_arena ? ops->purge_advice : MADV_DONTNEED;
+	size_t purged = 0, batch;
+
+	/* What cannot be purged is dirty again: no progress is the end. */
+	do {
+		begin_step();
+			batch = purge_batch(ph, loop, advice);
+		end_step();
+		purged += batch;
+	} while (batch && purged < max_pages);
+	mesh_stat_add(&mesh_stats.pages_purged, purged);
+	return purged;
+}
+
+void mesher_fork_prepare(void)
+{
+	atomic_fetch_add_explicit(&forks_waiting, 1, memory_order_relaxed);
+	lock_acquire(&mesh_lock);
+}
+
+void mesher_fork_parent(void)
+{
+	lock_release(&mesh_lock);
+	atomic_fetch_sub_explicit(&forks_waiting, 1, memory_order_relaxed);
+	os_futex_wake(&forks_waiting, INT_MAX);
+}
+
+/* Alone: nobody waits, and what the parent has counted is the parent's. */
+void mesher_fork_child(void)
+{
+	lock_release(&mesh_lock);
+	atomic_store_explicit(&forks_waiting, 0, memory_order_relaxed);
+	memset(&mesh_stats, 0, sizeof(mesh_stats));
+}

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: The Mesh authors */
+/*
+ * Reading MESH_* from the environment, driven by options.def. Runs before
+ * malloc works, so it uses nothing of libc.
+ */
+#include <stdbool.h>
+
+#include "message.h"
+#include "options.h"
+
+struct options options = {
+#define OPTION_UINT(field, name, def, min, max, help)	.field = (def),
+#define OPTION_ENUM(field, name, def, words, help)	.field = (def),
+#include "options.def"
+#undef OPTION_UINT
+#undef OPTION_ENUM
+};
+
+/* The value in "NAME=value", or NULL when @entry has another name. */
+static const char *value_of(const char *entry, const char *name)
+{
+	while (*name)
+		if (*entry++ != *name++)
+			return NULL;
+	return *entry == '=' ? entry + 1 : NULL;
+}
+
+static bool parse_uint(const char *s, unsigned int min, unsigned int max,
+		       unsigned int *out)
+{
+	uint64_t v = 0;
+
+	if (!*s)
+		return false;
+	for (; *s; s++) {
+		if (*s < '0' || *s > '9')
+			return false;
+		v = v * 10 + (uint64_t)(*s - '0');
+		if (v > max)
+			return false;
+	}
+	if (v < min)
+		return false;
+	*out = (unsigned int)v;
+	return true;
+}
+
+/* Does the word that starts at @w, up to '|' or the end, equal @s? */
+static bool is_word(const char *w, const char *s)
+{
+	while (*w && *w != '|')
+		if (*w++ != *s++)
+			return false;
+	return !*s;
+}
+
+static bool parse_word(const char *s, const char *words, unsigned int *out)
+{
+	for (unsigned int i = 0; *words; i++) {
+		if (is_word(words, s)) {
+			*out = i;
+			return true;
+		}
+		while (*words && *words++ != '|')
+			;
+	}
+	return false;
+}
+
+static void set_uint(const char *entry, const char *name, unsigned int min,
+		     unsigned int max, unsigned int *out)
+{
+	const char *value = value_of(entry, name);
+
+	if (value && !parse_uint(value, min, max, out))
+		message("%s=%s is not a number from %u to %u, using %u", name, value, min,
+			max, *out);
+}
+
+static void set_word(const char *entry, const char *name, const char *words,
+		     unsigned int *out)
+{
+	const char *value = value_of(entry, name);
+
+	if (value && !parse_word(value, words, out))
+		message("%s=%s is not one of %s, using the default", name, value, words);
+}
+
+static void set_option(const char *entry)
+{
+#define OPTION_UINT(field, name, def, min, max, help) \
+	set_uint(entry, name, min, max, &options.field);
+#define OPTION_ENUM(field, name, def, words, help) \
+	set_word(entry, name, words, &options.field);
+#include "options.def"
+#undef OPTION_UINT
+#undef OPTION_ENUM
+}
+
+static bool has_prefix(const char *entry)
+{
+	return entry[0] == 'M' && entry[1] == 'E' && entry[2] == 'S' &&
+	       entry[3] == 'H' && entry[4] == '_';
+}
+
+void options_init(char *const *envp)
+{
+	for (; envp && *envp; envp++)
+		if (has_prefix(*envp))
+			set_option(*envp);
+}

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: The Mesh authors */
+/*
+ * Run-time options, read once from the environment (options.def). Constant after
+ * options_init(); a privileged program (AT_SECURE) gets the defaults.
+ */
+#ifndef MESH_OPTIONS_H
+#define MESH_OPTIONS_H
+
+#include "compiler.h"
+
+struct options {
+#define OPTION_UINT(field, name, def, min, max, help)	unsigned int field;
+#define OPTION_ENUM(field, name, def, words, help)	unsigned int field;
+#include "options.def"
+#undef OPTION_UINT
+#undef OPTION_ENUM
+};
+
+/* Values of options.backend, in the order of the words. */
+enum { BACKEND_AUTO, BACKEND_HELPER, BACKEND_NONE };
+
+/* Values of options.loop and options.protect. */
+enum { LOOP_AUTO, LOOP_URING, LOOP_POLL };
+enum { PROTECT_AUTO, PROTECT_UFFD, PROTECT_ZAP };
+
+extern struct options options;
+
+/**
+ * options_init() - read MESH_* from an environment
+ * @envp: NAME=value strings, NULL-terminated, or NULL
+ *
+ * A value that makes no sense is reported in one line; the default stands.
+ */
+void options_init(char *const *envp);
+
+#endif /* MESH_OPTIONS_H */

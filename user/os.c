@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: The Mesh authors */
+/*
+ * The only file with system calls. Results are returned as the kernel gives
+ * them: negative errno values on failure, errno itself is never written, so
+ * that free(3) keeps it without further ado.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <linux/close_range.h>
+#include <linux/futex.h>
+#include <poll.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "os.h"
+#include "os_syscall.h"
+
+#define SYS0(nr)		sys6(nr, 0, 0, 0, 0, 0, 0)
+#define SYS1(nr, a)		sys6(nr, (long)(a), 0, 0, 0, 0, 0)
+#define SYS2(nr, a, b)		sys6(nr, (long)(a), (long)(b), 0, 0, 0, 0)
+#define SYS3(nr, a, b, c)	sys6(nr, (long)(a), (long)(b), (long)(c), 0, 0, 0)
+#define SYS4(nr, a, b, c, d) \
+	sys6(nr, (long)(a), (long)(b), (long)(c), (long)(d), 0, 0)
+#define SYS6(nr, a, b, c, d, e, f) \
+	sys6(nr, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
+
+#define NSEC_PER_SEC	1000000000ULL
+
+static long raw_mmap(void *addr, size_t len, int flags, int fd)
+{
+	return SYS6(SYS_mmap, addr, len, PROT_READ | PROT_WRITE, flags, fd, 0);
+}
+
+static void *pointer_or_null(long ret)
+{
+	return ret < 0 && ret > -4096 ? NULL : (void *)ret;
+}
+
+/* A kernel older than 4.17 takes the address as a hint only. */
+static int expect_at(long ret, void *addr, size_t len)
+{
+	if (ret < 0 && ret > -4096)
+		return (int)ret;
+	if ((void *)ret == addr)
+		return 0;
+	os_unmap((void *)ret, len);
+	return -EEXIST;
+}
+
+/**
+ * os_map() - map zero-filled private memory wherever the kernel likes
+ * @len: bytes
+ *
+ * Return: its address, or NULL.
+ */
+void *os_map(size_t len)
+{
+	return pointer_or_null(raw_mmap(NULL, len, MAP_PRIVATE | MAP_ANONYMOUS, -1));
+}
+
+/**
+ * os_map_at() - map zero-filled private memory at an address
+ * @addr: where; nothing may be mapped there
+ * @len: bytes
+ *
+ * Return: 0 or -errno, -EEXIST when something is mapped there.
+ */
+int os_map_at(void *addr, size_t len)
+{
+	int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE;
+
+	return expect_at(raw_mmap(addr, len, flags, -1), addr, len);
+}
+
+/**
+ * os_map_file_at() - map a file shared, from its start, at an address
+ * @addr: where; nothing may be mapped there
+ * @len: bytes
+ * @fd: descriptor
+ *
+ * Return: 0 or -errno.
+ */
+int os_map_file_at(void *addr, size_t len, int fd)
+{
+	int flags = MAP_SHARED | MAP_FIXED_NOREPLACE;
+
+	return expect_at(raw_mmap(addr, len, flags, fd), addr, len);
+}
+
+int os_unmap(void *addr, size_t len)
+{
+	return (int)SYS2(SYS_munmap, addr, len);
+}
+
+/**
+ * os_grow_in_place() - extend a mapping without moving it
+ * @addr: start of the mapping
+ * @old_len: bytes it has
+ * @new_len: bytes it shall have
+ *
+ * Return: 0 or -errno.
+ */
+int os_grow_in_place(void *addr, size_t old_len, size_t new_len)
+{
+	long ret = SYS4(SYS_mremap, addr, old_len, new_len, 0);
+
+	return ret < 0 && ret > -4096 ? (int)ret : 0;
+}
+
+/**
+ * os_remap() - change the length of a mapping, moving it if need be
+ * @addr: start of the mapping
+ * @old_len: bytes it has
+ * @new_len: bytes it shall have
+ *
+ * Return: its address, or NULL when nothing has changed.
+ */
+void *os_remap(void *addr, size_t old_len, size_t new_len)
+{
+	return pointer_or_null(SYS4(SYS_mremap, addr, old_len, new_len, MREMAP_MAYMOVE));
+}
+
+int os_madvise(void *addr, size_t len, int advice)
+{
+	return (int)SYS3(SYS_madvise, addr, len, advice);
+}
+
+int os_open(const char *path, int flags)
+{
+	return (int)SYS4(SYS_openat, -100 /* AT_FDCWD */, path, flags, 0);
+}
+
+int os_close(int fd)
+{
+	return (int)SYS1(SYS_close, fd);
+}
+
+long os_read(int fd, void *buf, size_t len)
+{
+	return SYS3(SYS_read, fd, buf, len);
+}
+
+long os_write(int fd, const void *buf, size_t len)
+{
+	return SYS3(SYS_write, fd, buf, len);
+}
+
+int os_ioctl(int fd, unsigned long request, void *arg)
+{
+	return (int)SYS3(SYS_ioctl, fd, request, arg);
+}
+
+int os_close_range(unsigned int first, unsigned int last, unsigned int flags)
+{
+	return (int)SYS3(SYS_close_range, first, last, flags);
+}
+
+int os_dup2(int fd, int newfd)
+{
+	return (int)SYS3(SYS_dup3, fd, newfd, 0);
+}
+
+int os_userfaultfd(int flags)
+{
+	return (int)SYS1(SYS_userfaultfd, flags);
+}
+
+int os_signalfd(const sigset_t *mask, int flags)
+{
+	return (int)SYS4(SYS_signalfd4, -1, mask, 8 /* kernel's sigset */, flags);
+}
+
+static struct timespec to_timespec(uint64_t ns)
+{
+	return (struct timespec){
+		.tv_sec = (time_t)(ns / NSEC_PER_SEC),
+		.tv_nsec = (long)(ns % NSEC_PER_SEC),
+	};
+}
+
+/**
+ * os_poll_in() - wait until a descriptor is readable
+ * @fd: descriptor
+ * @timeout_ns: give up after this time, or OS_FOREVER
+ *
+ * Return: 1 when it is, 0 on timeout, -errno (-EINTR too) otherwise.
+ */
+int os_poll_in(int fd, uint64_t timeout_ns)
+{
+	struct pollfd pfd = { .fd = fd, .events = POLLIN };
+	struct timespec ts = to_timespec(timeout_ns);
+
+	return (int)SYS6(SYS_ppoll, &pfd, 1, timeout_ns == OS_FOREVER ? NULL : &ts,
+			 NULL, 0, 0);
+}
+
+/**
+ * os_futex_wait() - sleep while a word keeps its value
+ * @word: private futex
+ * @value: value to sleep on
+ * @timeout: relative, or NULL
+ *
+ * Return: 0 when woken, -EAGAIN, -EINTR or -ETIMEDOUT.
+ */
+int os_futex_wait(_Atomic uint32_t *word, uint32_t value, const struct timespec *timeout)
+{
+	return (int)SYS4(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, timeout);
+}
+
+int os_futex_wake(_Atomic uint32_t *word, int nr)
+{
+	return (int)SYS3(SYS_futex, word, FUTEX_WAKE_PRIVATE, nr);
+}
+
+int os_getpid(void)
+{
+	return (int)SYS0(SYS_getpid);
+}
+
+int os_gettid(void)
+{
+	return (int)SYS0(SYS_gettid);
+}
+
+int os_tgkill(int pid, int tid, int sig)
+{
+	return (int)SYS3(SYS_tgkill, pid, tid, sig);
+}
+
+int os_prctl_name(const char *name)
+{
+	return (int)SYS2(SYS_prctl, PR_SET_NAME, name);
+}
+
+/**
+ * os_sleep_ns() - sleep; a signal may end it early
+ * @ns: nanoseconds
+ */
+void os_sleep_ns(uint64_t ns)
+{
+	struct timespec ts = to_timespec(ns);
+
+	SYS4(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0, &ts, NULL);
+}
+
+/**
+ * os_now_ns() - monotonic time
+ */
+uint64_t os_now_ns(void)
+{
+	struct timespec ts;
+
+	SYS2(SYS_clock_gettime, CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * NSEC_PER_SEC + (uint64_t)ts.tv_nsec;
+}
+
+/**
+ * os_random() - 64 random bits, good enough to spread addresses
+ */
+uint64_t os_random(void)
+{
+	uint64_t r;
+
+	if (SYS3(SYS_getrandom, &r, sizeof(r), GRND_NONBLOCK) == sizeof(r))
+		return r;
+	return os_now_ns() * 0x9E3779B97F4A7C15ULL ^ (uint64_t)os_getpid() << 32;
+}
+
+/**
+ * os_is_secure() - does the program run with more rights than its caller?
+ */
+bool os_is_secure(void)
+{
+	return getauxval(AT_SECURE) != 0;
+}
+
+/*
+ * For the daemon.
+ */
+
+/**
+ * os_unshare() - stop sharing something with the other threads
+ * @flags: CLONE_*
+ *
+ * Return: 0 or -errno.
+ */
+int os_unshare(int flags)
+{
+	return (int)SYS1(SYS_unshare, flags);
+}
+
+/**
+ * os_environ() - the environment the program was started with
+ *
+ * Return: NAME=value strings, or NULL while libc does not know it yet.
+ */
+char *const *os_environ(void)
+{
+	return environ;
+}

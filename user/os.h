@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: The Mesh authors */
+/*
+ * Every system call of the library goes through here. No function touches errno
+ * or can be interposed; results below zero are negative errno values.
+ */
+#ifndef MESH_OS_H
+#define MESH_OS_H
+
+#include <signal.h>
+#include <stdbool.h>
+#include <time.h>
+
+#include "compiler.h"
+
+/* A timeout that never comes. */
+#define OS_FOREVER	UINT64_MAX
+
+/* Memory. Sizes and addresses are multiples of the page size. */
+void *os_map(size_t len);
+int os_map_at(void *addr, size_t len);
+int os_map_file_at(void *addr, size_t len, int fd);
+int os_unmap(void *addr, size_t len);
+int os_grow_in_place(void *addr, size_t old_len, size_t new_len);
+void *os_remap(void *addr, size_t old_len, size_t new_len);
+int os_madvise(void *addr, size_t len, int advice);
+
+/* Files and descriptors. */
+int os_open(const char *path, int flags);
+int os_close(int fd);
+long os_read(int fd, void *buf, size_t len);
+long os_write(int fd, const void *buf, size_t len);
+int os_ioctl(int fd, unsigned long request, void *arg);
+int os_close_range(unsigned int first, unsigned int last, unsigned int flags);
+int os_dup2(int fd, int newfd);
+int os_userfaultfd(int flags);
+int os_signalfd(const sigset_t *mask, int flags);
+int os_poll_in(int fd, uint64_t timeout_ns);
+
+/* Threads, time, randomness. */
+int os_futex_wait(_Atomic uint32_t *word, uint32_t value, const struct timespec *timeout);
+int os_futex_wake(_Atomic uint32_t *word, int nr);
+int os_getpid(void);
+int os_gettid(void);
+int os_tgkill(int pid, int tid, int sig);
+int os_prctl_name(const char *name);
+void os_sleep_ns(uint64_t ns);
+uint64_t os_now_ns(void);
+uint64_t os_random(void);
+bool os_is_secure(void);
+char *const *os_environ(void);
+
+/* For the daemon's private descriptor table. */
+int os_unshare(int flags);
+
+#endif /* MESH_OS_H */

@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: The Mesh authors */
+/*
+ * pace.c: what the daemon does, and when.
+ *
+ * Busy process: a pass in every period, stretched so that passes take at most a
+ * fifth of the time of one CPU; classes with a poor yield are skipped at times.
+ * Quiet process, nothing freed since the last pass: passes over everything until
+ * they find next to nothing; then it has settled and there are no more passes.
+ * Free runs are given back once they have been dirty for a second. When that is
+ * done as well the daemon dozes: no timer at all, until about a 64th of the heap
+ * has been freed or a trim is asked for.
+ *
+ * Threads: the daemon's.
+ */
+#define _GNU_SOURCE
+#include <limits.h>
+#include <string.h>
+#include <sys/signalfd.h>
+
+#include "backend.h"
+#include "daemon.h"
+#include "loop.h"
+#include "mesher.h"
+#include "message.h"
+#include "options.h"
+#include "os.h"
+#include "pace.h"
+
+#define MSEC		1000000ULL
+#define SECOND		(1000 * MSEC)
+
+/* A pause is at least this many times as long as the pass before it ... */
+#define IDLE_SHARE	4
+
+/* ... but never longer than this. */
+#define LONGEST_PAUSE	(2 * SECOND)
+
+/* Between two looks at dirty runs that are not old enough. */
+#define AGING_PAUSE	(SECOND / 4)
+
+/* Fewer merges than one in this many candidates are next to nothing. */
+#define TOO_FEW		64
+
+/* Quiet passes in a row that find next to nothing, until all is settled. */
+#define SETTLED		2
+
+/* Passes that a trim makes at most. */
+#define TRIM_PASSES	16
+
+/* Freed slots and pages that end a doze: this, and in_use / DOZE_SHARE. */
+#define DOZE_MIN	64
+#define DOZE_SHARE	64
+
+/**
+ * struct aging - dirty pages of a page heap
+ * @heap: the heap
+ * @since: start of the present second
+ * @least: fewest dirty pages seen since: that many have waited long enough
+ * @stuck: dirty pages left after a purge that achieved nothing
+ */
+struct aging {
+	struct pageheap *heap;
+	uint64_t since;
+	size_t least;
+	size_t stuck;
+};
+
+/**
+ * struct pace - state of the daemon
+ * @ops: backend
+ * @loop: what it waits with
+ * @kick_fd: readable when somebody wants something
+ * @can_mesh: @ops->mesh_open() has worked
+ * @frees: daemon_frees when the last pass began
+ * @poor: quiet passes in a row that found next to nothing
+ * @spent: nanoseconds of the last pass
+ * @ages: dirty pages
+ */
+struct pace {
+	const struct backend_ops *ops;
+	const struct loop_ops *loop;
+	int kick_fd;
+	bool can_mesh;
+	unsigned long frees;
+	unsigned int poor;
+	uint64_t spent;
+	struct aging ages[2];
+};
+
+static bool quitting(void)
+{
+	return atomic_load_explicit(&mesher_quit, memory_order_relaxed);
+}
+
+static int use_loop(struct pace *p, const struct loop_ops *loop)
+{
+	int ret = loop->open(p->kick_fd);
+
+	if (!ret)
+		p->loop = loop;
+	return ret;
+}
+
+/* The poll loop always works. */
+static void open_loop(struct pace *p)
+{
+	int ret;
+
+	if (options.loop != LOOP_POLL) {
+		ret = use_loop(p, &loop_uring);
+		if (!ret)
+			return;
+		verbose("no io_uring: %s; using poll", strerrordesc_np(-ret));
+	}
+	use_loop(p, &loop_poll);
+}
+
+/* Wait at most @ns; the reason why it ended is for the caller to find out. */
+static void wait_once(struct pace *p, uint64_t ns)
+{
+	struct signalfd_siginfo si;
+	int ret = p->loop->wait(ns);
+
+	if (ret < 0) {
+		verbose("%s loop failed: %s; using poll", p->loop->name,
+			strerrordesc_np(-ret));
+		p->loop->close();
+		use_loop(p, &loop_poll);
+		/* Were poll to fail too, this keeps it from spinning. */
+		os_sleep_ns(10 * MSEC);
+		return;
+	}
+	if (ret & LOOP_KICK)
+		while (os_read(p->kick_fd, &si, sizeof(si)) > 0)
+			;
+}
+
+/* Let @ns pass, unless there is something to do at once. */
+static void rest(struct pace *p, uint64_t ns)
+{
+	uint64_t now = os_now_ns(), end = now + ns;
+
+	for (; now < end && !quitting() && !daemon_trim_pending();
+	     now = os_now_ns())
+		wait_once(p, end - now);
+}
+
+/*
+ * Sleep without a timer. daemon_wake_at is raised before daemon_frees is looked
+ * at, daemon_note_free() does it the other way round: one of the two notices.
+ */
+static void doze(struct pace *p)
+{
+	unsigned long enough = DOZE_MIN + pageheap_in_use(&heap_arena) / DOZE_SHARE;
+
+	atomic_store(&daemon_wake_at, p->frees + enough);
+	while (!quitting() && !daemon_trim_pending() &&
+	       atomic_load(&daemon_wake_at) != ULONG_MAX &&
+	       atomic_load(&daemon_frees) - p->frees < enough)
+		wait_once(p, LOOP_FOREVER);
+	atomic_store(&daemon_wake_at, ULONG_MAX);
+}
+
+/* Did a pass find more than next to nothing? */
+static bool worthwhile(const struct mesh_outcome *out)
+{
+	return out->merged && out->merged * TOO_FEW >= out->candidates;
+}
+
+static void mesh(struct pace *p)
+{
+	unsigned long frees = atomic_load(&daemon_frees);
+	bool quiet = frees == p->frees;
+	struct mesh_outcome out;
+	uint64_t begun = os_now_ns();
+
+	p->frees = frees;
+	if (!quiet)
+		p->poor = 0;
+	if (!p->can_mesh || p->poor >= SETTLED) {
+		if (quiet)
+			p->poor = SETTLED;
+		return;
+	}
+	out = mesher_pass(p->ops, quiet);
+	if (quiet)
+		p->poor = worthwhile(&out) ? 0 : p->poor + 1;
+	p->spent = os_now_ns() - begun;
+}
+
+static void age(struct pace *p, struct aging *a)
+{
+	size_t dirty = pageheap_dirty(a->heap);
+	uint64_t now = os_now_ns();
+
+	if (dirty < a->least)
+		a->least = dirty;
+	if (dirty < a->stuck)
+		a->stuck = 0;
+	if (now - a->since < SECOND)
+		return;
+	if (a->least && !mesher_purge(a->heap, p->ops, p->loop, a->least))
+		a->stuck = a->least;
+	a->since = now;
+	a->least = pageheap_dirty(a->heap);
+}
+
+/* Is there dirty memory that can still be given back? */
+static bool aging(const struct pace *p)
+{
+	return pageheap_dirty(p->ages[0].heap) > p->ages[0].stuck ||
+	       pageheap_dirty(p->ages[1].heap) > p->ages[1].stuck;
+}
+
+static void trim(struct pace *p)
+{
+	uint32_t asked = daemon_trims_asked();
+	struct mesh_outcome out;
+	unsigned int i;
+
+	p->frees = atomic_load(&daemon_frees);
+	p->poor = SETTLED;
+	for (i = 0; p->can_mesh && i < TRIM_PASSES && !quitting(); i++) {
+		out = mesher_pass(p->ops, true);
+		if (!worthwhile(&out))
+			break;
+	}
+	mesher_purge(&heap_arena, p->ops, p->loop, SIZE_MAX);
+	mesher_purge(&heap_anon, p->ops, p->loop, SIZE_MAX);
+	daemon_trims_done(asked);
+}
+
+static uint64_t pause_after_pass(const struct pace *p)
+{
+	uint64_t period = options.period_ms * MSEC;
+	uint64_t stretched = p->spent * IDLE_SHARE;
+
+	if (stretched > LONGEST_PAUSE)
+		stretched = LONGEST_PAUSE;
+	return stretched > period ? stretched : period;
+}
+
+/* One turn: sleep as the state of things allows, then do what is due. */
+static void turn(struct pace *p)
+{
+	if (p->poor < SETTLED) {
+		rest(p, pause_after_pass(p));
+	} else if (aging(p)) {
+		rest(p, AGING_PAUSE);
+	} else {
+		doze(p);
+		/* Frees come in crowds: let the others arrive. */
+		rest(p, options.period_ms * MSEC);
+	}
+	if (quitting())
+		return;
+	if (daemon_trim_pending())
+		trim(p);
+	else
+		mesh(p);
+	age(p, &p->ages[0]);
+	age(p, &p->ages[1]);
+}
+
+void pace_run(int kick_fd)
+{
+	struct pace p = {
+		.ops = backend_current(),
+		.kick_fd = kick_fd,
+		.ages = { { .heap = &heap_arena }, { .heap = &heap_anon } },
+	};
+
+	open_loop(&p);
+	p.can_mesh = p.ops->mesh_open && p.ops->mesh_open() == 0;
+	while (!quitting())
+		turn(&p);
+	if (p.can_mesh)
+		p.ops->mesh_close();
+	p.loop->close();
+	os_close(kick_fd);
+}

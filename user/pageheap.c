@@ -1,0 +1,458 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: The Mesh authors */
+/*
+ * Free runs of pages: boundary tags in the page table, bins by length with a
+ * bitmap of the bins in use, best fit. Clean and dirty runs never coalesce with
+ * each other, so that "reads as zero" stays true of whole runs.
+ */
+#include "os.h"
+#include "pageheap.h"
+#include "region.h"
+
+#define CHUNK_MIN	((size_t)256)		/* 1 MiB */
+#define CHUNK_MAX	((size_t)16384)		/* 64 MiB */
+
+static struct pageheap_kind *kind_of(struct pageheap *ph, unsigned int state)
+{
+	return state == SPAN_CLEAN ? &ph->clean : &ph->dirty;
+}
+
+static unsigned int bin_of(size_t nr_pages)
+{
+	return nr_pages < PAGEHEAP_BINS ? (unsigned int)nr_pages : PAGEHEAP_BINS - 1;
+}
+
+static void set_tags(struct span *s)
+{
+	region.page_span[s->page] = span_id(s);
+	region.page_span[s->page + s->nr_pages - 1] = span_id(s);
+}
+
+static void bin_add(struct pageheap *ph, struct span *s)
+{
+	struct pageheap_kind *k = kind_of(ph, s->state);
+	unsigned int bin = bin_of(s->nr_pages);
+
+	set_tags(s);
+	span_list_add_head(&k->bins[bin], s);
+	k->used[bin / 64] |= 1ULL << bin % 64;
+	k->pages += s->nr_pages;
+}
+
+static void bin_del(struct pageheap *ph, struct span *s)
+{
+	struct pageheap_kind *k = kind_of(ph, s->state);
+	unsigned int bin = bin_of(s->nr_pages);
+
+	span_list_del(&k->bins[bin], s);
+	if (!k->bins[bin].first)
+		k->used[bin / 64] &= ~(1ULL << bin % 64);
+	k->pages -= s->nr_pages;
+}
+
+/* The free run of @state that ends before or starts at @page, if there is one. */
+static struct span *free_neighbour(struct pageheap *ph, size_t page, unsigned int state)
+{
+	struct span *s;
+
+	if (page < ph->first_page || page >= ph->first_page + ph->nr_pages)
+		return NULL;
+	s = span_at(region.page_span[page]);
+	return s->state == state ? s : NULL;
+}
+
+/* Put a run into the bins as @state, together with its neighbours of that kind. */
+static void insert_run(struct pageheap *ph, struct span *s, unsigned int state)
+{
+	struct span *before = free_neighbour(ph, (size_t)s->page - 1, state);
+	struct span *after = free_neighbour(ph, (size_t)s->page + s->nr_pages, state);
+
+	if (before) {
+		bin_del(ph, before);
+		s->page = before->page;
+		s->nr_pages += before->nr_pages;
+		span_delete(before);
+	}
+	if (after) {
+		bin_del(ph, after);
+		s->nr_pages += after->nr_pages;
+		span_delete(after);
+	}
+	s->state = (uint8_t)state;
+	s->cls = 0;
+	bin_add(ph, s);
+}
+
+/* The first bin in use from @bin on; PAGEHEAP_BINS when there is none. */
+static unsigned int next_bin(const struct pageheap_kind *k, unsigned int bin)
+{
+	uint64_t word;
+	unsigned int i = bin / 64;
+
+	if (bin >= PAGEHEAP_BINS)
+		return PAGEHEAP_BINS;
+	word = k->used[i] & ~0ULL << bin % 64;
+	while (!word) {
+		if (++i == ARRAY_SIZE(k->used))
+			return PAGEHEAP_BINS;
+		word = k->used[i];
+	}
+	return i * 64 + (unsigned int)__builtin_ctzll(word);
+}
+
+/* The shortest run with at least @nr_pages; the last bin is not sorted. */
+static struct span *find_run(const struct pageheap_kind *k, size_t nr_pages)
+{
+	unsigned int bin = next_bin(k, bin_of(nr_pages));
+	uint32_t id;
+
+	if (bin < PAGEHEAP_BINS - 1)
+		return span_at(k->bins[bin].first);
+	if (bin == PAGEHEAP_BINS)
+		return NULL;
+	for (id = k->bins[bin].first; id; id = span_at(id)->next)
+		if (span_at(id)->nr_pages >= nr_pages)
+			return span_at(id);
+	return NULL;
+}
+
+/*
+ * Split @s, which is on no list: the first @nr_pages stay with it, the rest gets
+ * a descriptor of its own.
+ */
+static struct span *split(struct span *s, size_t nr_pages)
+{
+	struct span *rest = span_new();
+
+	if (!rest)
+		return NULL;
+	rest->page = s->page + (uint32_t)nr_pages;
+	rest->nr_pages = s->nr_pages - (uint32_t)nr_pages;
+	rest->state = s->state;
+	s->nr_pages = (uint32_t)nr_pages;
+	return rest;
+}
+
+/* Cut the free run @s down to @nr_pages at an aligned page and take it. */
+static struct span *take_run(struct pageheap *ph, struct span *s, size_t nr_pages,
+			     size_t align)
+{
+	unsigned int state = s->state;
+	size_t skip = round_up(s->page, align) - s->page;
+	struct span *rest;
+
+	bin_del(ph, s);
+	if (skip) {
+		rest = split(s, skip);
+		bin_add(ph, s);
+		if (!rest)
+			return NULL;
+		s = rest;
+	}
+	if (s->nr_pages > nr_pages) {
+		rest = split(s, nr_pages);
+		if (!rest) {
+			insert_run(ph, s, state);
+			return NULL;
+		}
+		bin_add(ph, rest);
+	}
+	s->state = SPAN_LARGE;
+	set_tags(s);
+	return s;
+}
+
+static int map_more(struct pageheap *ph, size_t nr)
+{
+	char *start = region_page_addr(ph->first_page);
+
+	if (!ph->nr_pages)
+		return ph->ops->map(start, nr << PAGE_SHIFT);
+	return ph->ops->grow(start, ph->nr_pages << PAGE_SHIFT,
+			     (ph->nr_pages + nr) << PAGE_SHIFT);
+}
+
+/* Add @nr clean pages at the end of the area. */
+static bool grow_by(struct pageheap *ph, size_t nr)
+{
+	uint32_t page = ph->first_page + (uint32_t)ph->nr_pages;
+	struct span *s;
+
+	if (nr > ph->max_pages - ph->nr_pages)
+		return false;
+	s = span_new();
+	if (!s)
+		return false;
+	if (region_map_tables(page, nr))
+		goto no_tables;
+	if (map_more(ph, nr))
+		goto no_memory;
+	ph->nr_pages += nr;
+	atomic_store_explicit(ph->end, (uint32_t)ph->nr_pages, memory_order_release);
+	s->page = page;
+	s->nr_pages = (uint32_t)nr;
+	insert_run(ph, s, SPAN_CLEAN);
+	return true;
+
+no_memory:
+	region_unmap_tables(page, nr);
+no_tables:
+	span_delete(s);
+	return false;
+}
+
+/* Grow by a chunk that is in proportion, or by the least that helps. */
+static bool grow(struct pageheap *ph, size_t nr_pages)
+{
+	size_t least = round_up(nr_pages, 16);
+	size_t chunk = round_up(max_size(ph->nr_pages / 8, nr_pages), CHUNK_MIN);
+
+	chunk = max_size(min_size(chunk, CHUNK_MAX), least);
+	return grow_by(ph, chunk) || grow_by(ph, least);
+}
+
+/* Warm pages first, unless zeros are wanted. */
+static struct span *find_either(struct pageheap *ph, size_t nr_pages, bool want_zero)
+{
+	struct span *s = find_run(want_zero ? &ph->clean : &ph->dirty, nr_pages);
+
+	return s ? s : find_run(want_zero ? &ph->dirty : &ph->clean, nr_pages);
+}
+
+static struct span *alloc_locked(struct pageheap *ph, size_t nr_pages, size_t align,
+				 bool *zero)
+{
+	size_t need = nr_pages + align - 1;
+	struct span *s = find_either(ph, need, zero != NULL);
+
+	if (!s && grow(ph, need))
+		s = find_run(&ph->clean, need);
+	if (!s)
+		return NULL;
+	if (zero)
+		*zero = s->state == SPAN_CLEAN;
+	return take_run(ph, s, nr_pages, align);
+}
+
+struct span *pageheap_alloc(struct pageheap *ph, size_t nr_pages, size_t align_pages,
+			    bool *zero)
+{
+	struct span *s;
+
+	lock_acquire(&ph->lock);
+	s = alloc_locked(ph, nr_pages, align_pages, zero);
+	lock_release(&ph->lock);
+	/* clean and dirty neighbours become one run when they are purged */
+	if (unlikely(!s) && pageheap_purge(ph, SIZE_MAX)) {
+		lock_acquire(&ph->lock);
+		s = alloc_locked(ph, nr_pages, align_pages, zero);
+		lock_release(&ph->lock);
+	}
+	return s;
+}
+
+bool pageheap_free(struct pageheap *ph, struct span *s)
+{
+	bool valid;
+
+	lock_acquire(&ph->lock);
+	valid = s->state == SPAN_LARGE;
+	if (valid)
+		insert_run(ph, s, SPAN_DIRTY);
+	lock_release(&ph->lock);
+	return valid;
+}
+
+static void mark_purging(struct pageheap *ph, struct span *s)
+{
+	s->state = SPAN_PURGING;
+	s->cls = 0;
+	set_tags(s);
+	span_list_add_tail(&ph->purging, s);
+	ph->purging_pages += s->nr_pages;
+}
+
+static void unmark_purging(struct pageheap *ph, struct span *s)
+{
+	span_list_del(&ph->purging, s);
+	ph->purging_pages -= s->nr_pages;
+}
+
+/* End of a purge of pages that nobody may see again when it failed. */
+static void finish_private(struct pageheap *ph, struct span *s, bool purged)
+{
+	unmark_purging(ph, s);
+	if (purged) {
+		ph->purged_pages += s->nr_pages;
+		insert_run(ph, s, SPAN_CLEAN);
+	} else {
+		s->state = SPAN_LOST;
+		ph->lost_pages += s->nr_pages;
+	}
+}
+
+static bool purge_pages(struct pageheap *ph, struct span *s)
+{
+	return ph->ops->purge(span_addr(s), (size_t)s->nr_pages << PAGE_SHIFT) == 0;
+}
+
+void pageheap_free_purged(struct pageheap *ph, struct span *s)
+{
+	bool purged;
+
+	lock_acquire(&ph->lock);
+	mark_purging(ph, s);
+	lock_release(&ph->lock);
+	purged = purge_pages(ph, s);
+	lock_acquire(&ph->lock);
+	finish_private(ph, s, purged);
+	lock_release(&ph->lock);
+}
+
+static bool shrink_locked(struct pageheap *ph, struct span *s, size_t nr_pages)
+{
+	struct span *rest = split(s, nr_pages);
+
+	if (!rest)
+		return false;
+	set_tags(s);
+	insert_run(ph, rest, SPAN_DIRTY);
+	return true;
+}
+
+static bool extend_locked(struct pageheap *ph, struct span *s, size_t nr_pages)
+{
+	size_t end = (size_t)s->page + s->nr_pages;
+	size_t more = nr_pages - s->nr_pages;
+	struct span *next = free_neighbour(ph, end, SPAN_DIRTY);
+
+	if (!next)
+		next = free_neighbour(ph, end, SPAN_CLEAN);
+	if (!next || next->nr_pages < more)
+		return false;
+	next = take_run(ph, next, more, 1);
+	if (!next)
+		return false;
+	span_delete(next);
+	s->nr_pages = (uint32_t)nr_pages;
+	set_tags(s);
+	return true;
+}
+
+bool pageheap_resize(struct pageheap *ph, struct span *s, size_t nr_pages)
+{
+	bool done = true;
+
+	lock_acquire(&ph->lock);
+	if (nr_pages < s->nr_pages)
+		done = shrink_locked(ph, s, nr_pages);
+	else if (nr_pages > s->nr_pages)
+		done = extend_locked(ph, s, nr_pages);
+	lock_release(&ph->lock);
+	return done;
+}
+
+/* Some dirty run, from the longest bin. */
+static struct span *longest_dirty(struct pageheap *ph)
+{
+	unsigned int i = ARRAY_SIZE(ph->dirty.used);
+
+	while (i--)
+		if (ph->dirty.used[i]) {
+			unsigned int bit = 63 - (unsigned int)__builtin_clzll(ph->dirty.used[i]);
+
+			return span_at(ph->dirty.bins[i * 64 + bit].first);
+		}
+	return NULL;
+}
+
+struct span *pageheap_purge_begin(struct pageheap *ph)
+{
+	struct span *s;
+
+	lock_acquire(&ph->lock);
+	s = longest_dirty(ph);
+	if (s) {
+		bin_del(ph, s);
+		mark_purging(ph, s);
+	}
+	lock_release(&ph->lock);
+	return s;
+}
+
+void pageheap_purge_end(struct pageheap *ph, struct span *s, bool purged)
+{
+	lock_acquire(&ph->lock);
+	unmark_purging(ph, s);
+	if (purged)
+		ph->purged_pages += s->nr_pages;
+	insert_run(ph, s, purged ? SPAN_CLEAN : SPAN_DIRTY);
+	lock_release(&ph->lock);
+}
+
+size_t pageheap_purge(struct pageheap *ph, size_t max_pages)
+{
+	size_t done = 0;
+
+	while (done < max_pages) {
+		struct span *s = pageheap_purge_begin(ph);
+		size_t nr;
+		bool purged;
+
+		if (!s)
+			break;
+		nr = s->nr_pages;
+		purged = purge_pages(ph, s);
+		pageheap_purge_end(ph, s, purged);
+		if (!purged)
+			break;
+		done += nr;
+	}
+	return done;
+}
+
+size_t pageheap_in_use(struct pageheap *ph)
+{
+	size_t pages;
+
+	lock_acquire(&ph->lock);
+	pages = ph->nr_pages - ph->clean.pages - ph->dirty.pages - ph->purging_pages -
+		ph->lost_pages;
+	lock_release(&ph->lock);
+	return pages;
+}
+
+size_t pageheap_dirty(struct pageheap *ph)
+{
+	size_t pages;
+
+	lock_acquire(&ph->lock);
+	pages = ph->dirty.pages;
+	lock_release(&ph->lock);
+	return pages;
+}
+
+void pageheap_fork_prepare(struct pageheap *ph)
+{
+	lock_fork_acquire(&ph->lock);
+}
+
+void pageheap_fork_parent(struct pageheap *ph)
+{
+	lock_fork_release(&ph->lock);
+}
+
+/*
+ * The threads that were purging do not exist here. Their runs may still show the
+ * memory of a mesh group, so they are purged before anything else. The caller
+ * still owns all locks.
+ */
+void pageheap_fork_child(struct pageheap *ph)
+{
+	while (ph->purging.first) {
+		struct span *s = span_at(ph->purging.first);
+
+		finish_private(ph, s, purge_pages(ph, s));
+	}
+	lock_fork_release(&ph->lock);
+}

@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: The Mesh authors */
+/*
+ * Page heaps: who owns which pages. One for the arena (small objects, from the
+ * backend, can be meshed), one for anonymous memory (everything larger up to
+ * RUN_MAX_PAGES). Each keeps its free runs in bins by length, clean ones (known
+ * to read as zero) apart from dirty ones, coalesced with neighbours of their
+ * kind, and grows at its planned addresses chunk by chunk.
+ *
+ * One lock per heap. No system call but the growth is made with it held.
+ */
+#ifndef MESH_PAGEHEAP_H
+#define MESH_PAGEHEAP_H
+
+#include <stdbool.h>
+
+#include "lock.h"
+#include "span.h"
+
+/* Longest run that a request is served from; longer objects are mapped directly. */
+#define RUN_MAX_PAGES	256
+
+/* Bins 1..255 hold runs of exactly that many pages, the last one the longer ones. */
+#define PAGEHEAP_BINS	(RUN_MAX_PAGES + 1)
+
+/**
+ * struct pageheap_kind - free runs of one kind
+ * @bins: by length in pages
+ * @used: bit i is set when @bins[i] is not empty
+ * @pages: sum of the lengths
+ */
+struct pageheap_kind {
+	struct span_list bins[PAGEHEAP_BINS];
+	uint64_t used[(PAGEHEAP_BINS + 63) / 64];
+	size_t pages;
+};
+
+/**
+ * struct pageheap_ops - where a heap's memory comes from
+ * @map: map the first @len bytes at @addr; 0 or -errno
+ * @grow: extend that mapping; 0 or -errno
+ * @purge: make the pages zero and give them back; 0 or -errno
+ */
+struct pageheap_ops {
+	int (*map)(void *addr, size_t len);
+	int (*grow)(void *addr, size_t old_len, size_t new_len);
+	int (*purge)(void *addr, size_t len);
+};
+
+/**
+ * struct pageheap - one area of the region and its free pages
+ * @lock: protects everything below and the states of free runs
+ * @ops: memory source
+ * @end: the area's end in struct region, kept equal to @nr_pages
+ * @first_page: index of the area's first page in the region
+ * @max_pages: pages in the area's address plan
+ * @nr_pages: pages mapped; CLEAN + DIRTY + PURGING + LOST + in use
+ * @clean: free runs that read as zero
+ * @dirty: free runs with old contents
+ * @purging: runs a system call is busy with
+ * @purging_pages: sum of their lengths
+ * @lost_pages: pages that could not be purged and may show another span's data
+ * @purged_pages: pages given back since the start
+ */
+struct pageheap {
+	struct lock lock;
+	const struct pageheap_ops *ops;
+	_Atomic uint32_t *end;
+	uint32_t first_page;
+	uint32_t max_pages;
+	size_t nr_pages;
+	struct pageheap_kind clean;
+	struct pageheap_kind dirty;
+	struct span_list purging;
+	size_t purging_pages;
+	size_t lost_pages;
+	uint64_t purged_pages;
+};
+
+/* The two heaps of the process (heaps.c). */
+extern struct pageheap heap_arena;
+extern struct pageheap heap_anon;
+
+/**
+ * pageheap_alloc() - take a run of pages
+ * @ph: heap
+ * @nr_pages: length, at least 1
+ * @align_pages: alignment of the first page in pages, a power of two
+ * @zero: set to whether the pages are known to read as zero; may be NULL
+ *
+ * Return: a descriptor in state SPAN_LARGE with cls 0 and its pages entered in
+ * the page table at both ends, or NULL when there is no memory.
+ */
+struct span *pageheap_alloc(struct pageheap *ph, size_t nr_pages, size_t align_pages,
+			    bool *zero);
+
+/**
+ * pageheap_free() - give a run back; its contents are considered dirty
+ * @ph: heap it came from
+ * @s: its descriptor, cls 0 and nr_pages set, state SPAN_LARGE; gone afterwards
+ *
+ * Return: false, and nothing was done, when the state is another one: somebody
+ * has freed it already.
+ */
+bool pageheap_free(struct pageheap *ph, struct span *s);
+
+/**
+ * pageheap_free_purged() - purge a run, then give it back as clean
+ * @ph: heap it came from
+ * @s: as for pageheap_free()
+ *
+ * For pages that show the memory of somebody else until they are purged. When
+ * the purge fails the run is never used again.
+ */
+void pageheap_free_purged(struct pageheap *ph, struct span *s);
+
+/**
+ * pageheap_resize() - change the length of a run in place
+ * @ph: heap it came from
+ * @s: run in state SPAN_LARGE
+ * @nr_pages: new length
+ *
+ * Return: whether that was possible; shrinking always is, unless there is no
+ * memory for a descriptor of the rest.
+ */
+bool pageheap_resize(struct pageheap *ph, struct span *s, size_t nr_pages);
+
+/**
+ * pageheap_purge() - return dirty runs to the system
+ * @ph: heap
+ * @max_pages: stop after about that many pages
+ *
+ * The heap's lock is dropped around the system call.
+ *
+ * Return: pages given back.
+ */
+size_t pageheap_purge(struct pageheap *ph, size_t max_pages);
+
+/**
+ * pageheap_purge_begin() - take a dirty run off the heap to purge it
+ * @ph: heap
+ *
+ * Return: a run in state SPAN_PURGING that must go to pageheap_purge_end(), or
+ * NULL when there is none.
+ */
+struct span *pageheap_purge_begin(struct pageheap *ph);
+
+/**
+ * pageheap_purge_end() - the system call for a run is done
+ * @ph: heap
+ * @s: run from pageheap_purge_begin()
+ * @purged: whether it worked; the run is dirty again if not
+ */
+void pageheap_purge_end(struct pageheap *ph, struct span *s, bool purged);
+
+/**
+ * pageheap_in_use() - pages that are part of spans and large objects
+ * @ph: heap
+ */
+size_t pageheap_in_use(struct pageheap *ph);
+
+/**
+ * pageheap_dirty() - free pages that a purge would return
+ * @ph: heap
+ */
+size_t pageheap_dirty(struct pageheap *ph);
+
+void pageheap_fork_prepare(struct pageheap *ph);
+void pageheap_fork_parent(struct pageheap *ph);
+void pageheap_fork_child(struct pageheap *ph);
+
+#endif /* MESH_PAGEHEAP_H */

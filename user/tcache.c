@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: The Mesh authors */
+/*
+ * Life of thread caches and their slow paths. Live caches are on one list (for
+ * statistics and fork), those of dead threads on another for reuse; LOCK_THREADS.
+ *
+ * A cache is torn down by a pthread key's destructor. Destructors that run later
+ * and libc's own clean-up still allocate and free: tcache_dead sends them straight
+ * to the central lists.
+ */
+#include <pthread.h>
+#include <string.h>
+
+#include "central.h"
+#include "daemon.h"
+#include "lock.h"
+#include "message.h"
+#include "os.h"
+#include "tcache.h"
+
+/* Bytes, slots that a bin may hold, and what a new bin asks for. */
+#define TCACHE_BIN_BYTES	16384
+#define TCACHE_BIN_MAX		128
+#define TCACHE_BIN_MIN		2
+#define TCACHE_BATCH_START	4
+
+static struct tcache tcache_none;
+static struct tcache tcache_dead;
+
+MESH_TLS struct tcache *tcache = &tcache_none;
+
+static struct lock lock = LOCK_INITIALIZER(LOCK_THREADS);
+static struct tcache *live;
+static struct tcache *unused;
+static pthread_key_t key;
+static bool have_key;
+
+static unsigned int bin_cap(unsigned int cls)
+{
+	size_t cap = TCACHE_BIN_BYTES / sizeclasses[cls].size;
+
+	return (unsigned int)max_size(min_size(cap, TCACHE_BIN_MAX), TCACHE_BIN_MIN);
+}
+
+static size_t tcache_bytes(void)
+{
+	size_t slots = 0;
+
+	for (unsigned int cls = 1; cls < NR_CLASSES; cls++)
+		slots += bin_cap(cls);
+	return round_up(sizeof(struct tcache) + slots * sizeof(void *), PAGE_SIZE);
+}
+
+static void init_bins(struct tcache *tc)
+{
+	void **slots = tc->storage;
+
+	for (unsigned int cls = 1; cls < NR_CLASSES; cls++) {
+		unsigned int cap = bin_cap(cls);
+
+		tc->bins[cls] = (struct tcache_bin){
+			.slots = slots,
+			.cap = (uint16_t)cap,
+			.batch = (uint16_t)min_size(TCACHE_BATCH_START, (cap + 1) / 2),
+		};
+		slots += cap;
+	}
+}
+
+static void link_live(struct tcache *tc)
+{
+	tc->prev = NULL;
+	tc->next = live;
+	if (live)
+		live->prev = tc;
+	live = tc;
+}
+
+static void unlink_live(struct tcache *tc)
+{
+	if (tc->prev)
+		tc->prev->next = tc->next;
+	else
+		live = tc->next;
+	if (tc->next)
+		tc->next->prev = tc->prev;
+}
+
+/* A used one comes back with empty, initialised bins. */
+static struct tcache *new_tcache(void)
+{
+	struct tcache *tc;
+
+	lock_acquire(&lock);
+	tc = unused;
+	if (tc)
+		unused = tc->next;
+	lock_release(&lock);
+	if (!tc) {
+		tc = os_map(tcache_bytes());
+		if (!tc)
+			return NULL;
+		init_bins(tc);
+	}
+	lock_acquire(&lock);
+	link_live(tc);
+	lock_release(&lock);
+	return tc;
+}
+
+/* The key may need memory: by then the thread has its cache. */
+static bool attach(void)
+{
+	struct tcache *tc = new_tcache();
+
+	if (!tc)
+		return false;
+	tcache = tc;
+	if (have_key)
+		pthread_setspecific(key, tc);
+	return true;
+}
+
+static void thread_exit(void *arg)
+{
+	struct tcache *tc = arg;
+
+	tcache_flush();
+	tcache = &tcache_dead;
+	lock_acquire(&lock);
+	unlink_live(tc);
+	tc->next = unused;
+	unused = tc;
+	lock_release(&lock);
+	daemon_thread_exit();
+}
+
+void tcache_init(void)
+{
+	have_key = pthread_key_create(&key, thread_exit) == 0;
+}
+
+static bool usable(void)
+{
+	return tcache != &tcache_dead && (tcache != &tcache_none || attach());
+}
+
+static void *refill_one(unsigned int cls)
+{
+	void *p;
+
+	return central_refill(cls, &p, 1) ? p : NULL;
+}
+
+void *tcache_refill(unsigned int cls)
+{
+	struct tcache_bin *bin;
+	unsigned int nr;
+
+	if (unlikely(!usable()))
+		return refill_one(cls);
+	bin = &tcache->bins[cls];
+	nr = central_refill(cls, bin->slots, bin->batch);
+	if (unlikely(nr == 0))
+		return NULL;
+	bin->nr = (uint16_t)(nr - 1);
+	bin->batch = (uint16_t)min_size(2u * bin->batch, (bin->cap + 1u) / 2);
+	return bin->slots[nr - 1];
+}
+
+/* Give the @nr slots that were pushed first to the central lists. */
+static void flush_oldest(unsigned int cls, unsigned int nr)
+{
+	struct tcache_bin *bin = &tcache->bins[cls];
+	unsigned int rest = bin->nr - nr;
+
+	if (!nr)
+		return;
+	central_return(cls, bin->slots, nr);
+	memmove(bin->slots, bin->slots + nr, rest * sizeof(void *));
+	bin->nr = (uint16_t)rest;
+}
+
+void tcache_overflow(unsigned int cls, void *p)
+{
+	struct tcache_bin *bin;
+
+	if (unlikely(!usable())) {
+		central_return(cls, &p, 1);
+		return;
+	}
+	bin = &tcache->bins[cls];
+	if (bin->nr && bin->slots[bin->nr - 1] == p)
+		fatal("double free of %p, an object of %u bytes", p, sizeclasses[cls].size);
+	if (bin->nr >= bin->cap)
+		flush_oldest(cls, (bin->nr + 1u) / 2);
+	bin->slots[bin->nr++] = p;
+}
+
+void tcache_flush(void)
+{
+	for (unsigned int cls = 1; cls < NR_CLASSES; cls++)
+		flush_oldest(cls, tcache->bins[cls].nr);
+}
+
+unsigned int tcache_count(size_t counts[NR_CLASSES])
+{
+	unsigned int nr = 0;
+
+	lock_acquire(&lock);
+	for (const struct tcache *tc = live; tc; tc = tc->next) {
+		for (unsigned int cls = 1; cls < NR_CLASSES; cls++)
+			counts[cls] += tc->bins[cls].nr;
+		nr++;
+	}
+	lock_release(&lock);
+	return nr;
+}
+
+void tcache_fork_prepare(void)
+{
+	lock_fork_acquire(&lock);
+}
+
+void tcache_fork_parent(void)
+{
+	lock_fork_release(&lock);
+}
+
+/*
+ * Other threads' caches may have been in the middle of a push or pop: what they
+ * hold stays in use for ever. Their number is that of the parent's threads.
+ */
+void tcache_fork_child(void)
+{
+	live = NULL;
+	if (tcache != &tcache_none && tcache != &tcache_dead)
+		link_live(tcache);
+	lock_fork_release(&lock);
+}
