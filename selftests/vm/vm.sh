@@ -222,6 +222,7 @@ boot()
 		-append "console=ttyS0 panic=-1 oops=panic ignore_loglevel $append"
 		-device virtio-rng-pci
 		-serial "file:$work/console.log" -serial stdio)
+	rm -f "$work/out.img"
 	truncate -s 1G "$work/out.img"
 	add_disk job "$work/job.tar" readonly=on
 	add_disk out "$work/out.img" readonly=off
@@ -243,6 +244,7 @@ boot()
 
 collect()
 {
+	rm -rf "$work/out"
 	mkdir -p "$work/out"
 	tar -x -f "$work/out.img" -C "$work/out" 2> /dev/null || true
 	if [ -n "$out" ]; then
@@ -287,6 +289,28 @@ judge()
 	return $bad
 }
 
+# Did the kernel crash by itself, before anything of ours was loaded or run? Under TCG it now and
+# then executes a stale instruction of code that it has patched while booting ("Oops: int3").
+died_while_booting()
+{
+	[ -z "$(field exit)" ] && ! grep -q -a -E 'meshhelper: |vm: command starts' "$work/console.log"
+}
+
+run_machine()
+{
+	local attempt rc
+
+	for attempt in 1 2 3; do
+		rc=0
+		boot || rc=$?
+		collect
+		judge $rc && return 0 || rc=$?
+		died_while_booting || break
+		say "the kernel died before our code ran (attempt $attempt of 3)"
+	done
+	return $rc
+}
+
 # What all machines share is made on first use; others that start now wait for it.
 prepare()
 {
@@ -316,9 +340,7 @@ main()
 	work=$(mktemp -d "$build/vm/run.XXXXXX")
 	trap 'rm -rf "$work"' EXIT
 	pack_job
-	boot || rc=$?
-	collect
-	judge $rc && rc=0 || rc=$?
+	run_machine || rc=$?
 	if [ $rc -ne 0 ]; then
 		say "last lines of the kernel's log:"
 		tail -n 40 "$work/console.log" | sed 's/^/    /' >&2
