@@ -12,9 +12,9 @@
  * them, MERGE; readers go on meanwhile, and a pair that was written to is left
  * alone. Otherwise zap: one MERGE, and whoever touches src waits for one copy.
  *
- * Threads: arena_len is written under the page heap's lock and read by the
- * daemon, for which an old value is good enough: spans beyond it are merged
- * another time. Everything else is the daemon's.
+ * Threads: arena_grown is written under the page heap's lock and read by the
+ * daemon, which has seen nothing of the arena that it does not count. Everything
+ * else is the daemon's.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -28,6 +28,7 @@
 #include "message.h"
 #include "options.h"
 #include "os.h"
+#include "region.h"
 #include "uffd.h"
 
 #define DEVICE	"/dev/meshhelper"
@@ -43,13 +44,19 @@ static uint64_t features;
 static unsigned int max_pairs;
 
 static uintptr_t arena_addr;
-static atomic_size_t arena_len;
+
+/* How often the arena has grown. */
+static atomic_uint arena_grown;
 
 /* The daemon's descriptor of the device. */
 static int device = -1;
 
 /* Merge armed, or zap. */
 static bool armed;
+
+/* Armed: the arena could be write-protected when it had grown so often. */
+static bool covered;
+static unsigned int covered_grown;
 
 /*
  * Scratch space of merge(). pairs[] is what the module sees; of[] says which
@@ -110,23 +117,47 @@ static int helper_map(void *addr, size_t len)
 	if (ret < 0)
 		return ret;
 	arena_addr = (uintptr_t)addr;
-	atomic_store_explicit(&arena_len, len, memory_order_release);
 	return 0;
 }
 
+/*
+ * Only the last page is named: where the program has locked or protected a part
+ * of the arena it consists of several mappings, and mremap(2) takes but one.
+ */
 static int helper_grow(void *addr, size_t old_len, size_t new_len)
 {
-	int ret = os_grow_in_place(addr, old_len, new_len);
+	char *last = (char *)addr + old_len - PAGE_SIZE;
+	int ret = os_grow_in_place(last, PAGE_SIZE,
+				   new_len - old_len + PAGE_SIZE);
 
 	if (ret < 0)
 		return ret;
-	atomic_store_explicit(&arena_len, new_len, memory_order_release);
+	atomic_fetch_add_explicit(&arena_grown, 1, memory_order_release);
 	return 0;
 }
 
 static int helper_purge(void *addr, size_t len)
 {
 	return os_madvise(addr, len, MADV_REMOVE);
+}
+
+/*
+ * Make all of the arena fit for write protection, again whenever it has grown.
+ * The range is that of the whole address plan: one that ended at the arena's end
+ * of a moment ago would cut the mapping in two.
+ */
+static int cover_arena(void)
+{
+	unsigned int grown = atomic_load_explicit(&arena_grown,
+						  memory_order_acquire);
+	int ret;
+
+	if (covered && grown == covered_grown)
+		return 0;
+	ret = uffd_cover(arena_addr, (size_t)AREA_PAGES << PAGE_SHIFT);
+	covered = ret == 0;
+	covered_grown = grown;
+	return ret;
 }
 
 /* 0, or why pages cannot be write-protected. */
@@ -139,8 +170,8 @@ static int open_armed(void)
 	ret = uffd_open();
 	if (ret < 0)
 		return ret;
-	ret = uffd_cover(arena_addr, atomic_load_explicit(&arena_len,
-							  memory_order_acquire));
+	covered = false;
+	ret = cover_arena();
 	if (ret < 0)
 		uffd_close();
 	return ret;
@@ -292,11 +323,8 @@ static uint64_t helper_merge(struct merge_req *reqs, unsigned int n)
 	unsigned int i, some;
 	int ret = 0;
 
-	/* The arena may have grown since the last batch. */
 	if (armed)
-		ret = uffd_cover(arena_addr,
-				 atomic_load_explicit(&arena_len,
-						      memory_order_acquire));
+		ret = cover_arena();
 	for (; n; reqs += some, n -= some) {
 		some = n < max_pairs ? n : max_pairs;
 		for (i = 0; i < some; i++) {

@@ -412,8 +412,7 @@ void central_return(unsigned int cls, void *const *ptrs, unsigned int nr)
 	c->nr_returns++;
 	lock_release(&c->lock);
 	reap(c, &r);
-	if (sizeclass_is_small(cls))
-		daemon_note_free(nr);
+	daemon_note_free(nr);
 }
 
 /* What the mesher needs */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* SPDX-FileCopyrightText: The Mesh authors */
 /* Large objects: page runs, and what is wrong with an address that is none. */
+#include "daemon.h"
 #include "large.h"
 #include "message.h"
 #include "region.h"
@@ -42,9 +43,11 @@ struct span *large_span(const void *p)
 void large_free(void *p)
 {
 	struct span *s = large_span(p);
+	size_t pages = s->nr_pages;
 
 	if (unlikely(!pageheap_free(&heap_anon, s)))
 		bad_large(p, s);
+	daemon_note_free(pages);
 }
 
 bool large_resize(struct span *s, size_t size)

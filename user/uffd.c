@@ -3,9 +3,7 @@
 /*
  * uffd.c: asynchronous write protection by userfaultfd.
  *
- * State: the descriptor and the range registered with it. A mapping that grows
- * in place stays registered; registering all of it again costs one call and
- * does not depend on that.
+ * State: the descriptor.
  *
  * Threads: the daemon's. A child of fork starts with its own uffd_open().
  */
@@ -24,8 +22,6 @@
 #endif
 
 static int uffd = -1;
-static uintptr_t covered_addr;
-static size_t covered_len;
 
 static int handshake(int fd)
 {
@@ -55,7 +51,6 @@ int uffd_open(void)
 		return ret;
 	}
 	uffd = fd;
-	covered_len = 0;
 	return 0;
 }
 
@@ -65,17 +60,12 @@ int uffd_cover(uintptr_t addr, size_t len)
 		.range = { .start = addr, .len = len },
 		.mode = UFFDIO_REGISTER_MODE_WP,
 	};
-	int ret;
+	int ret = os_ioctl(uffd, UFFDIO_REGISTER, &reg);
 
-	if (addr == covered_addr && len == covered_len)
-		return 0;
-	ret = os_ioctl(uffd, UFFDIO_REGISTER, &reg);
 	if (ret < 0)
 		return ret;
 	if (!(reg.ioctls & (1ULL << _UFFDIO_WRITEPROTECT)))
 		return -EOPNOTSUPP;
-	covered_addr = addr;
-	covered_len = len;
 	return 0;
 }
 

@@ -23,9 +23,12 @@
 int uffd_open(void);
 
 /**
- * uffd_cover() - make sure that [@addr, @addr + @len) can be protected
+ * uffd_cover() - make sure that what is mapped in a range can be protected
+ * @addr: start of the range
+ * @len: bytes; the range may reach beyond the end of a mapping, but cuts one in
+ *	two where it ends inside of it
  *
- * Cheap if the range is the one of the last call.
+ * May be repeated.
  *
  * Return: 0 or -errno.
  */

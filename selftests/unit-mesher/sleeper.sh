@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Mesh authors
 #
-# sleeper.sh LIBMESH SLEEPER - a sleeping and a writing program get smaller, with every way to keep
-# writers out and every loop. Needs /dev/meshhelper; prints TAP.
+# sleeper.sh LIBMESH SLEEPER - a sleeping and a writing program get smaller, with every way
+# to keep writers out and every loop. Needs /dev/meshhelper; prints TAP.
 
 set -u
 lib=$1
@@ -24,7 +24,8 @@ check()
 	shift
 	n=$((n + 1))
 	# shellcheck disable=SC2086 # settings are words
-	if env $settings MESH_STATS=1 MESH_VERBOSE=1 LD_PRELOAD="$lib" "$sleeper" "$@" > /tmp/sleeper.log 2>&1
+	if env $settings MESH_STATS=1 MESH_VERBOSE=1 LD_PRELOAD="$lib" \
+		"$sleeper" "$@" > /tmp/sleeper.log 2>&1
 	then
 		echo "ok $n $name"
 	else
@@ -32,8 +33,8 @@ check()
 		failed=1
 		sed 's/^/# /' /tmp/sleeper.log
 	fi
-	grep -e '^sleeper' -e '^libmesh: no' -e 'merged' -e 'left alone' -e 'longest' -e 'spent' \
-		/tmp/sleeper.log | sed 's/^/# /'
+	grep -E '^sleeper|^libmesh: no|merged|left alone|longest|spent' /tmp/sleeper.log |
+		sed 's/^/# /'
 }
 
 if [ ! -c /dev/meshhelper ]; then
@@ -47,14 +48,32 @@ case $(uname -r) in
 *) protections="uffd zap" ;;
 esac
 
+# Starting is what races with the growth of the heap: do it often.
+start_often()
+{
+	for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do
+		MESH_START_KIB=1024 LD_PRELOAD="$lib" "$sleeper" -n 40000 -t 0 || return 1
+	done
+}
+
 for protect in $protections; do
 	for loop in uring poll; do
-		check "sleeper_${protect}_$loop" MESH_PROTECT=$protect MESH_LOOP=$loop -- -t 10 -d 40
+		check "sleeper_${protect}_$loop" "MESH_PROTECT=$protect" "MESH_LOOP=$loop" -- \
+			-t 10 -d 40
 	done
-	check "writers_$protect" MESH_PROTECT=$protect -- -t 10 -d 30 -w 2
-	check "children_$protect" MESH_PROTECT=$protect -- -n 50000 -t 5 -w 1 -k 15
-	check "pages_of_many_$protect" MESH_PROTECT=$protect -- -n 60000 -s 700 -t 10 -d 30 -w 2
+	check "writers_$protect" "MESH_PROTECT=$protect" -- -t 10 -d 30 -w 2
+	check "children_$protect" "MESH_PROTECT=$protect" -- -n 50000 -t 5 -w 1 -k 15
+	check "locked_$protect" "MESH_PROTECT=$protect" -- -n 50000 -t 8 -d 20 -l 1000
+	check "pages_of_many_$protect" "MESH_PROTECT=$protect" -- \
+		-n 60000 -s 700 -t 10 -d 30 -w 2
 done
 check "defaults" MESH_BACKEND=helper -- -s 400 -t 10 -d 30 -w 1
+n=$((n + 1))
+if start_often; then
+	echo "ok $n start_often"
+else
+	echo "not ok $n start_often"
+	failed=1
+fi
 echo "1..$n"
 exit $failed

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Mesh authors
+# shellcheck shell=bash
+#
+# lib.sh - what the tests share; sourced. Set by run.sh: PRELOAD (the library under
+# test), PROGRAMS (this directory), HELPERS and BENCH (where our C programs are), SLOW
+# (not empty under emulation). The current directory is empty and the test's own.
+
+set -eu
+
+sysfs=/sys/class/misc/meshhelper
+
+# mesh COMMAND...: run it with the library preloaded.
+mesh()
+{
+	LD_PRELOAD=$PRELOAD "$@"
+}
+
+fail()
+{
+	echo "failed: $*"
+	exit 1
+}
+
+skip()
+{
+	echo "$*"
+	exit 4
+}
+
+# need PROGRAM...: skip where one is not installed.
+need()
+{
+	local program
+
+	for program in "$@"; do
+		command -v "$program" >/dev/null || skip "$program is not installed"
+	done
+}
+
+# pick NORMAL SLOW: the size of a workload.
+pick()
+{
+	echo "${SLOW:+$2}" | grep . || echo "$1"
+}
+
+# same FILE FILE: output with the library must be that without it.
+same()
+{
+	cmp "$1" "$2" || { diff "$1" "$2" | head -n 20; fail "$2 differs from $1"; }
+}
+
+have_module()
+{
+	[ -c /dev/meshhelper ]
+}
+
+merged_pages()
+{
+	cat "$sysfs/pages_merged_total" 2>/dev/null || echo 0
+}
+
+# Call before the work ...
+watch_merges()
+{
+	merges_before=$(merged_pages)
+}
+
+# ... and after it: with the module loaded, pages must have been merged meanwhile.
+must_have_merged()
+{
+	local n=$(($(merged_pages) - merges_before))
+
+	if have_module; then
+		echo "info: $n pages merged"
+		[ $n -gt 0 ] || fail "the heap was full of holes and no page was merged"
+	fi
+}

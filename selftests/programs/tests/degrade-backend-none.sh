@@ -1,0 +1,12 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Mesh authors
+# shellcheck shell=bash source=selftests/programs/lib.sh
+#
+# MESH_BACKEND=none: the program runs, nothing is merged, one line says so.
+
+. "$PROGRAMS/lib.sh"
+. "$PROGRAMS/degrade.sh"
+
+watch_merges
+MESH_BACKEND=none degraded 'MESH_BACKEND'
+[ "$(merged_pages)" -eq "$merges_before" ] || fail "pages were merged"

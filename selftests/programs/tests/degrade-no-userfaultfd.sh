@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Mesh authors
+# shellcheck shell=bash source=selftests/programs/lib.sh
+#
+# userfaultfd refused: the program runs and meshes all the same, by the other way to
+# keep writers out, and one line names userfaultfd and why.
+
+. "$PROGRAMS/lib.sh"
+. "$PROGRAMS/degrade.sh"
+
+for error in EPERM ENOSYS; do
+	refused userfaultfd $error userfaultfd
+done
