@@ -158,7 +158,8 @@ start_server()
 	server=$!
 	for try in $(seq 600); do
 		[ ! -S "$socket" ] || break
-		kill -0 $server 2>/dev/null || die "redis-server ended: $(tail -n 3 "$out/$name.log")"
+		kill -0 $server 2>/dev/null ||
+			die "redis-server ended: $(tail -n 3 "$out/$name.log")"
 		sleep 0.1
 	done
 	redis-cli -s "$socket" ping >/dev/null || die "redis-server does not answer ($try tries)"

@@ -39,8 +39,8 @@ marks()
 
 	for phase in fill2 idle; do
 		cat <<-END
-		set arrow from $(since "$name" $phase), graph 0 to $(since "$name" $phase), graph 1 \
-			nohead dt 2 lw 1 lc rgb "$color"
+		set arrow from $(since "$name" $phase), graph 0 \
+			to $(since "$name" $phase), graph 1 nohead dt 2 lw 1 lc rgb "$color"
 		set label "$phase ($name)" at $(since "$name" $phase), graph $height \
 			offset 0.4,0 tc rgb "$color" font ",10"
 		END

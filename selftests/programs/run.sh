@@ -126,7 +126,8 @@ end_session()
 		text=$(cat "$stat" 2>/dev/null) || continue
 		# shellcheck disable=SC2086
 		set -- "$1" ${text##*) }
-		[ "$5" != "$1" ] || kill -KILL "$(basename "$(dirname "$stat")")" 2>/dev/null || true
+		[ "$5" != "$1" ] ||
+			kill -KILL "$(basename "$(dirname "$stat")")" 2>/dev/null || true
 	done
 }
 

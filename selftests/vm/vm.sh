@@ -293,7 +293,8 @@ judge()
 # then executes a stale instruction of code that it has patched while booting ("Oops: int3").
 died_while_booting()
 {
-	[ -z "$(field exit)" ] && ! grep -q -a -E 'meshhelper: |vm: command starts' "$work/console.log"
+	[ -z "$(field exit)" ] &&
+		! grep -q -a -E 'meshhelper: |vm: command starts' "$work/console.log"
 }
 
 run_machine()
