@@ -7,7 +7,10 @@
  * (which reads as "its own slot"). So changing the alias of a group's member never
  * allocates, and neither leaving a group nor committing a join can fail.
  *
- * Everything but mh_slot() is called with arena->lock held.
+ * A spare slot is marked at the entry of the index with its number: that index is away
+ * from home, or the slot would be in use, so it has an entry to be marked.
+ *
+ * Everything but mh_slot() and mh_slot_spare() is called with arena->lock held.
  */
 #include <linux/slab.h>
 
@@ -27,6 +30,12 @@ pgoff_t mh_slot(struct mh_arena *arena, pgoff_t index)
 	void *entry = xa_load(&arena->alias, index);
 
 	return entry ? xa_to_value(entry) : index;
+}
+
+/* Is @slot one that no index shows? For sure only under arena->lock. */
+bool mh_slot_spare(struct mh_arena *arena, pgoff_t slot)
+{
+	return xa_get_mark(&arena->alias, slot, MH_SPARE);
 }
 
 /* The group of indices that share @slot, NULL if at most one index uses it. */
@@ -164,6 +173,7 @@ void mh_join_commit(struct mh_arena *arena, pgoff_t src, pgoff_t dst,
 {
 	struct mh_group *from = mh_group(arena, mh_slot(arena, src));
 	struct mh_group *to = mh_group(arena, joined->slot);
+	pgoff_t spare = mh_slot(arena, src);
 	unsigned int i;
 
 	if (from)
@@ -171,12 +181,14 @@ void mh_join_commit(struct mh_arena *arena, pgoff_t src, pgoff_t dst,
 	xa_store(&arena->groups, joined->slot, joined, GFP_NOWAIT);
 	for (i = mh_group_size(to); i < joined->nr; i++)
 		mh_alias_set(arena, joined->member[i], joined->slot);
+	xa_set_mark(&arena->alias, spare, MH_SPARE);
 	kfree(from);
 	kfree(to);
 }
 
 /* The index's own slot if it is free: fewer indices stay away from home. */
-static pgoff_t mh_take_spare(struct mh_group *group, pgoff_t index)
+static pgoff_t mh_take_spare(struct mh_arena *arena, struct mh_group *group,
+			     pgoff_t index)
 {
 	unsigned int nr = group->nr - 1, i;
 	pgoff_t *spares = mh_spares(group);
@@ -187,6 +199,7 @@ static pgoff_t mh_take_spare(struct mh_group *group, pgoff_t index)
 			break;
 	slot = spares[i];
 	spares[i] = spares[nr - 1];
+	xa_clear_mark(&arena->alias, slot, MH_SPARE);
 	return slot;
 }
 
@@ -215,7 +228,8 @@ static void mh_alias_settle(struct mh_arena *arena, pgoff_t index, pgoff_t slot)
  * @arena: the arena
  * @index: member of a group
  *
- * The new slot has no page yet. The page of the old one stays with the others.
+ * The new slot has no page, or one of zeroes that nobody has ever mapped. The page of
+ * the old one stays with the others.
  * Context: arena->lock held; @index has no PTE and cannot get one (it is in the
  * removal window). Cannot fail.
  */
@@ -223,7 +237,7 @@ void mh_group_leave(struct mh_arena *arena, pgoff_t index)
 {
 	struct mh_group *group = mh_group(arena, mh_slot(arena, index));
 
-	mh_alias_settle(arena, index, mh_take_spare(group, index));
+	mh_alias_settle(arena, index, mh_take_spare(arena, group, index));
 	mh_forget_member(group, index);
 	if (group->nr > 1)
 		return;
@@ -253,8 +267,8 @@ static int mh_groups_copy(struct mh_arena *to, struct mh_arena *from)
 	return 0;
 }
 
-/* xa_for_each() does not show reserved entries; the members of a group need one. */
-static int mh_reserve_members(struct mh_arena *arena)
+/* What xa_for_each() did not show of the alias map: reserved entries and marks. */
+static int mh_restore_groups(struct mh_arena *arena)
 {
 	struct mh_group *group;
 	unsigned long slot;
@@ -268,6 +282,8 @@ static int mh_reserve_members(struct mh_arena *arena)
 			if (err)
 				return err;
 		}
+		for (i = 0; i < group->nr - 1; i++)
+			xa_set_mark(&arena->alias, mh_spares(group)[i], MH_SPARE);
 	}
 	return 0;
 }
@@ -294,7 +310,7 @@ int mh_alias_copy(struct mh_arena *to, struct mh_arena *from)
 	err = mh_groups_copy(to, from);
 	if (err)
 		return err;
-	return mh_reserve_members(to);
+	return mh_restore_groups(to);
 }
 
 /* Last reference to @arena: nobody else looks at its maps any more. */

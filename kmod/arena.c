@@ -11,14 +11,37 @@
  */
 #include <linux/file.h>
 #include <linux/module.h>
+#include <linux/mount.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <uapi/linux/fcntl.h>
 
 #include "meshhelper.h"
 
+/*
+ * Where stores live: a tmpfs of our own, so that shmem_enabled does not apply. A page
+ * of a large folio cannot be merged, and one folio would span spare slots.
+ */
+static struct vfsmount *mh_stores;
+
 static LIST_HEAD(mh_arenas);
 static DEFINE_MUTEX(mh_arenas_lock);
+
+int mh_arena_init(void)
+{
+	struct file_system_type *tmpfs = get_fs_type("tmpfs");
+	char options[] = "huge=never";
+
+	if (!tmpfs)
+		return -ENODEV;
+	mh_stores = vfs_kern_mount(tmpfs, SB_KERNMOUNT, tmpfs->name, options);
+	return PTR_ERR_OR_ZERO(mh_stores);
+}
+
+void mh_arena_exit(void)
+{
+	kern_unmount(mh_stores);
+}
 
 static int mh_store_release(struct inode *inode, struct file *file)
 {
@@ -53,8 +76,8 @@ struct file *mh_store_create(void)
 	const struct file_operations *fops = &mh_store_fops;
 	struct file *file;
 
-	file = shmem_file_setup("mesh-arena", MH_MAX_ARENA_PAGES << PAGE_SHIFT,
-				VM_NORESERVE);
+	file = shmem_file_setup_with_mnt(mh_stores, "mesh-arena",
+					 MH_MAX_ARENA_PAGES << PAGE_SHIFT, VM_NORESERVE);
 	if (IS_ERR(file))
 		return file;
 	SHMEM_I(file_inode(file))->seals = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW |
@@ -170,9 +193,31 @@ static void mh_vm_close(struct vm_area_struct *vma)
 		mh_arena_put(vma->vm_private_data);
 }
 
+/*
+ * A huge page can only be mapped where virtual address and file offset agree modulo its
+ * size. An arena's never do: MADV_COLLAPSE and khugepaged collapse the page cache of the
+ * VMA's file, which has slots and not indices, and in a child is the parent's, and then
+ * map the result without asking our fault handler.
+ */
+static bool mh_huge_fits(struct vm_area_struct *vma)
+{
+	return IS_ALIGNED((vma->vm_start >> PAGE_SHIFT) - vma->vm_pgoff,
+			  PMD_SIZE >> PAGE_SHIFT);
+}
+
+static int mh_vm_mremap(struct vm_area_struct *vma)
+{
+	return mh_huge_fits(vma) ? -EINVAL : 0;
+}
+
+/*
+ * There must be no map_pages: it would let faults in without mmap_lock, and fork relies
+ * on keeping them out.
+ */
 const struct vm_operations_struct mh_vm_ops = {
 	.open = mh_vm_open,
 	.close = mh_vm_close,
+	.mremap = mh_vm_mremap,
 	.fault = mh_fault,
 	.page_mkwrite = mh_page_mkwrite,
 };
@@ -195,7 +240,7 @@ static struct mh_family *mh_family_create(struct file *store)
  * @file: the device
  * @vma: the mapping; its file becomes the arena's store
  *
- * Huge pages are kept out: a page that is part of a large folio cannot be merged.
+ * Index 0 is not used where it would let huge pages in, see mh_huge_fits().
  *
  * Context: mmap_lock held for writing.
  * Return: 0; -EINVAL for a private mapping or an offset; -ENOMEM.
@@ -207,7 +252,7 @@ int mh_arena_mmap(struct file *file, struct vm_area_struct *vma)
 	struct file *store;
 
 	if (!(vma->vm_flags & VM_SHARED) || vma->vm_pgoff ||
-	    vma_pages(vma) > MH_MAX_ARENA_PAGES)
+	    vma_pages(vma) >= MH_MAX_ARENA_PAGES)
 		return -EINVAL;
 	store = mh_store_create();
 	if (IS_ERR(store))
@@ -220,6 +265,7 @@ int mh_arena_mmap(struct file *file, struct vm_area_struct *vma)
 		vma->vm_ops = &mh_vm_ops;
 		vma->vm_private_data = arena;
 		vm_flags_set(vma, VM_NOHUGEPAGE);
+		vma->vm_pgoff = mh_huge_fits(vma) ? 1 : 0;
 	}
 	fput(store);
 	return arena ? 0 : -ENOMEM;

@@ -26,6 +26,20 @@ bool mh_window_covers(struct mh_arena *arena, pgoff_t index)
 	       index >= READ_ONCE(arena->window_first);
 }
 
+/*
+ * The slot became a spare while the page was waited for, and the wait may have ended
+ * with a new page in it: nobody else would free that.
+ */
+static void mh_drop_spare(struct mh_arena *arena, pgoff_t slot)
+{
+	if (!mh_slot_spare(arena, slot))
+		return;
+	mutex_lock(&arena->lock);
+	if (mh_slot_spare(arena, slot))
+		mh_free_slots(arena, slot, slot + 1);
+	mutex_unlock(&arena->lock);
+}
+
 /* Removal holds arena->lock as long as its window is open. */
 static void mh_window_wait(struct mh_arena *arena, pgoff_t index)
 {
@@ -78,6 +92,7 @@ vm_fault_t mh_fault(struct vm_fault *vmf)
 			break;
 		unlock_page(page);
 		put_page(page);
+		mh_drop_spare(arena, slot);
 		if (fatal_signal_pending(current))
 			return VM_FAULT_NOPAGE;
 		mh_window_wait(arena, vmf->pgoff);

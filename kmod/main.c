@@ -93,12 +93,21 @@ static int __init mh_init(void)
 	BUILD_BUG_ON(sizeof(struct meshhelper_pair) != 64);
 	BUILD_BUG_ON(sizeof(struct meshhelper_batch) != 48);
 
-	err = mh_drain_init();
+	err = mh_arena_init();
 	if (err)
 		return err;
+	err = mh_drain_init();
+	if (err)
+		goto arena_exit;
 	err = misc_register(&mh_device);
 	if (err)
-		mh_drain_exit();
+		goto drain_exit;
+	return 0;
+
+drain_exit:
+	mh_drain_exit();
+arena_exit:
+	mh_arena_exit();
 	return err;
 }
 
@@ -106,6 +115,7 @@ static void __exit mh_exit(void)
 {
 	misc_deregister(&mh_device);
 	mh_drain_exit();
+	mh_arena_exit();
 }
 
 module_init(mh_init);

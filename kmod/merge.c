@@ -347,16 +347,27 @@ static void mh_zap_src(struct mh_merge *merge)
 		mh_zap_index(merge, i);
 }
 
+/* Without page table entries, the page cache's reference and ours are all. */
+static bool mh_any_in_use(struct mh_merge *merge)
+{
+	unsigned int i;
+
+	for (i = 0; i < merge->nr; i++)
+		if (folio_ref_count(page_folio(merge->src[i].page)) != 2)
+			return true;
+	return false;
+}
+
 /*
  * Zapping a young page may put it on a per-CPU list of the LRU code, which holds a
  * reference; zapping again (nothing, by now) drains this CPU's list first.
  */
-static bool mh_pinned_after_zap(struct mh_merge *merge)
+static bool mh_in_use_after_zap(struct mh_merge *merge)
 {
-	if (!mh_any_pinned(merge))
+	if (!mh_any_in_use(merge))
 		return false;
 	mh_zap(merge->arena, merge->src[0].index, 1);
-	return mh_any_pinned(merge);
+	return mh_any_in_use(merge);
 }
 
 /* Context: all folios locked. On error src's contents and aliases are untouched. */
@@ -371,10 +382,10 @@ static int mh_move_contents(struct mh_merge *merge)
 			return -EBUSY;
 		mh_copy_live(merge);
 		mh_zap_src(merge);
-		return mh_pinned_after_zap(merge) ? -EBUSY : 0;
+		return mh_in_use_after_zap(merge) ? -EBUSY : 0;
 	}
 	mh_zap_src(merge);
-	if (mh_pinned_after_zap(merge))
+	if (mh_in_use_after_zap(merge))
 		return -EBUSY;
 	mh_copy_live(merge);
 	return 0;
@@ -394,7 +405,7 @@ static void mh_commit(struct mh_merge *merge)
 	mh_count(MH_COUNT_merges_total, 1);
 }
 
-/* No index shows these slots any more, so no fault can bring them back. */
+/* Spares now. A fault that has waited for one of these folios cleans up after itself. */
 static void mh_free_src(struct mh_merge *merge)
 {
 	unsigned int i;
@@ -542,7 +553,6 @@ static int mh_arm_span(struct mh_arena *arena, pgoff_t index, unsigned int nr)
 	unsigned int i;
 	int err = 0;
 
-	/* Also bounds the memory for marks by that for pages. */
 	if (!mh_present(arena, index, nr))
 		return -ENOENT;
 	for (i = 0; i < nr && !err; i++)

@@ -60,6 +60,9 @@
 /* Most indices that may share one slot; -EMLINK beyond. */
 #define MH_MAX_GROUP	64
 
+/* Mark in the alias map, at an index: the slot of that number is a spare of a group. */
+#define MH_SPARE	XA_MARK_1
+
 /* Bounds the arena's index space: the size of its store. */
 #define MH_MAX_ARENA_PAGES	((u64)1 << (44 - PAGE_SHIFT))
 
@@ -136,6 +139,8 @@ static inline struct address_space *mh_store_mapping(struct mh_arena *arena)
 }
 
 /* arena.c: life of arenas and families */
+int mh_arena_init(void);
+void mh_arena_exit(void);
 extern const struct vm_operations_struct mh_vm_ops;
 int mh_arena_mmap(struct file *file, struct vm_area_struct *vma);
 struct mh_arena *mh_arena_create(struct mh_family *family, struct mm_struct *mm,
@@ -150,6 +155,7 @@ struct page *mh_slot_page(struct mh_arena *arena, pgoff_t slot);
 
 /* alias.c: the alias map and its groups */
 pgoff_t mh_slot(struct mh_arena *arena, pgoff_t index);
+bool mh_slot_spare(struct mh_arena *arena, pgoff_t slot);
 struct mh_group *mh_group(struct mh_arena *arena, pgoff_t slot);
 struct mh_group *mh_join_prepare(struct mh_arena *arena, pgoff_t src, pgoff_t dst);
 void mh_join_abort(struct mh_arena *arena, pgoff_t src, pgoff_t dst,
@@ -177,6 +183,7 @@ void mh_drain_exit(void);
 void mh_drain(struct mh_arena *arena, pgoff_t index);
 
 /* remove.c: giving pages back */
+void mh_free_slots(struct mh_arena *arena, pgoff_t first, pgoff_t end);
 long mh_fallocate(struct file *file, int mode, loff_t offset, loff_t len);
 
 /* fork.c */

@@ -28,11 +28,17 @@ static void mh_window_close(struct mh_arena *arena)
 	WRITE_ONCE(arena->window_end, 0);
 }
 
-/* A fault that saw no window has the folio locked until its PTE is there. */
+/*
+ * A fault that saw no window has the folio locked until its PTE is there. What is in
+ * swap is mapped nowhere, and no fault has found it yet.
+ */
 static void mh_wait_for_fault(struct mh_arena *arena, pgoff_t slot)
 {
+	void *entry = xa_load(&mh_store_mapping(arena)->i_pages, slot);
 	struct page *page;
 
+	if (!entry || xa_is_value(entry))
+		return;
 	page = mh_slot_page(arena, slot);
 	if (IS_ERR(page))
 		return;
@@ -48,16 +54,13 @@ static void mh_wait_for_faults(struct mh_arena *arena, pgoff_t first, pgoff_t en
 	unsigned long index = first;
 	void *entry;
 
-	for (; (entry = xa_find(pages, &index, end - 1, XA_PRESENT)); index++) {
-		/* What is in swap is mapped nowhere, and no fault has found it yet. */
-		if (!xa_is_value(entry))
-			mh_wait_for_fault(arena, index);
+	for (; xa_find(pages, &index, end - 1, XA_PRESENT); index++) {
+		mh_wait_for_fault(arena, index);
 		cond_resched();
 	}
 	index = first;
 	xa_for_each_range(&arena->alias, index, entry, first, end - 1) {
-		if (mh_slot_present(arena, xa_to_value(entry)))
-			mh_wait_for_fault(arena, xa_to_value(entry));
+		mh_wait_for_fault(arena, xa_to_value(entry));
 		cond_resched();
 	}
 }
@@ -67,13 +70,22 @@ static unsigned long mh_count_pages(struct mh_arena *arena, pgoff_t first, pgoff
 	struct xarray *pages = &mh_store_mapping(arena)->i_pages;
 	unsigned long slot = first, nr = 0;
 
-	for (; xa_find(pages, &slot, end - 1, XA_PRESENT); slot++)
+	for (; xa_find(pages, &slot, end - 1, XA_PRESENT); slot++) {
 		nr++;
+		cond_resched();
+	}
 	return nr;
 }
 
-/* Free the pages of slots [first, end) and forget that any was armed. */
-static void mh_free_slots(struct mh_arena *arena, pgoff_t first, pgoff_t end)
+/**
+ * mh_free_slots - free the pages of slots and forget that any was armed
+ * @arena: the arena
+ * @first: first slot
+ * @end: slot after the last
+ *
+ * Context: arena->lock held; no page table entry shows the slots, and none can.
+ */
+void mh_free_slots(struct mh_arena *arena, pgoff_t first, pgoff_t end)
 {
 	unsigned long slot;
 	void *entry;

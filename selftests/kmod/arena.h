@@ -284,6 +284,21 @@ static inline long long counter(const char *name)
 	return n > 0 ? atoll(value) : -1;
 }
 
+/* A line of the device's fdinfo, "mesh-resident" for example; -1 if there is no such. */
+static inline long long fdinfo_value(struct arena *a, const char *key)
+{
+	char path[64], text[1024] = "", *at;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", a->fd);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || read(fd, text, sizeof(text) - 1) < 0)
+		die(path);
+	close(fd);
+	at = strstr(text, key);
+	return at ? atoll(at + strlen(key) + 1) : -1;
+}
+
 /* Reproducible random numbers (xorshift64*, Vigna 2016). */
 static inline uint64_t next_random(uint64_t *state)
 {

@@ -224,6 +224,8 @@ TEST_F_TIMEOUT(stress, merges_under_writers, 300)
 	}
 	free(frames);
 	EXPECT_EQ(pss - PAIRS * 4, smaps_kb(&self->a, "Pss:"));
+	/* Nothing is left behind where no mapping shows it. */
+	EXPECT_EQ(pss - PAIRS * 4, fdinfo_value(&self->a, "mesh-resident"));
 	/* Each thread that ended may leave its cached stack and guard page. */
 	EXPECT_LE(count_mappings(), mappings + 2 * WRITERS + 1);
 	EXPECT_GE(count_mappings() + 1, mappings);

@@ -97,6 +97,7 @@ struct meshhelper_info {
  *	* -EFAULT: an address outside the arenas of the caller
  *	* -EXDEV: the spans are in different arenas
  *	* -EOPNOTSUPP: a page is part of a large folio
+ *	* -EMLINK: more spans than supported would share pages
  *	* -ENOMEM: no memory for the bookkeeping, or to bring a page in from swap
  *	* -EINTR: a fatal signal came before this pair's turn
  * @flags: zero
