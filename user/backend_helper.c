@@ -260,13 +260,13 @@ static uint64_t submit(unsigned long ioc, uint32_t flags, unsigned int n)
 	return ret < 0 ? 0 : b.pss_saved;
 }
 
-/* Squeeze out the pairs that were refused; how many are left. */
-static unsigned int squeeze(unsigned int n)
+/* Squeeze out the pairs with another result than @result; how many are left. */
+static unsigned int squeeze(unsigned int n, int result)
 {
 	unsigned int i, left = 0;
 
 	for (i = 0; i < n; i++) {
-		if (of[i]->result)
+		if (of[i]->result != result)
 			continue;
 		if (left != i) {
 			pairs[left] = pairs[i];
@@ -310,32 +310,50 @@ static unsigned int arm_pairs(unsigned int n)
 	unsigned int i;
 
 	submit(MESHHELPER_IOC_ARM, 0, n);
-	n = squeeze(n);
+	n = squeeze(n, 0);
 	for (i = 0; i < n; i++)
 		of[i]->result = protect_members(of[i]);
-	return squeeze(n);
+	return squeeze(n, 0);
+}
+
+/*
+ * Armed, then what was written to meanwhile by zap: pages that are written to all
+ * the time would win for ever, and their writers can wait for the copy of one span.
+ */
+static uint64_t merge_armed(unsigned int n)
+{
+	uint64_t saved;
+
+	n = arm_pairs(n);
+	saved = submit(MESHHELPER_IOC_MERGE, MESHHELPER_MERGE_ARMED, n);
+	if (options.protect == PROTECT_UFFD || !(features & MESHHELPER_F_ZAP))
+		return saved;
+	return saved + submit(MESHHELPER_IOC_MERGE, MESHHELPER_MERGE_ZAP,
+			      squeeze(n, -EAGAIN));
+}
+
+static uint64_t merge_some(struct merge_req *reqs, unsigned int n)
+{
+	unsigned int i;
+
+	for (i = 0; i < n; i++) {
+		fill_pair(&pairs[i], &reqs[i]);
+		of[i] = &reqs[i];
+	}
+	return armed ? merge_armed(n) : submit(MESHHELPER_IOC_MERGE, MESHHELPER_MERGE_ZAP, n);
 }
 
 static uint64_t helper_merge(struct merge_req *reqs, unsigned int n)
 {
-	uint32_t mode = armed ? MESHHELPER_MERGE_ARMED : MESHHELPER_MERGE_ZAP;
-	uint64_t saved = 0;
 	unsigned int i, some;
-	int ret = 0;
+	uint64_t saved = 0;
+	int ret = armed ? cover_arena() : 0;
 
-	if (armed)
-		ret = cover_arena();
-	for (; n; reqs += some, n -= some) {
+	for (i = 0; ret && i < n; i++)
+		reqs[i].result = ret;
+	for (; !ret && n; reqs += some, n -= some) {
 		some = n < max_pairs ? n : max_pairs;
-		for (i = 0; i < some; i++) {
-			fill_pair(&pairs[i], &reqs[i]);
-			of[i] = &reqs[i];
-			reqs[i].result = ret;
-		}
-		if (ret)
-			continue;
-		saved += submit(MESHHELPER_IOC_MERGE, mode,
-				armed ? arm_pairs(some) : some);
+		saved += merge_some(reqs, some);
 	}
 	return saved;
 }

@@ -10,7 +10,7 @@
 . "$PROGRAMS/lib.sh"
 
 watch_merges
-mesh "$BENCH/fragment" --objects "$(pick 300000 100000)" --max 256 --free 70 --writers 2 \
+mesh "$BENCH/fragment" --objects "$(pick 300000 100000)" --max 256 --free 80 --writers 2 \
 	--idle "$(pick 4 8)" | tee out
 must_have_merged
 
