@@ -100,6 +100,19 @@ check_kernel_style()
 		--file 2>&1
 }
 
+# check_kernel_build KERNEL: no warning from gcc with W=1, nor from sparse. Built from nothing, for
+# what is not compiled is not looked at.
+check_kernel_build()
+{
+	local dir=$build/static-$1
+
+	rm -rf "$dir"
+	"$top/selftests/vm/build-kmod.sh" "$build/vm/kernel-$1/kdir" "$dir" C=2 W=1 \
+		> "$dir.log" 2>&1 || echo "the build fails: $dir.log"
+	grep -q '  CHECK  ' "$dir.log" || echo "sparse has not run: $dir.log"
+	grep -E 'warning:|error:' "$dir.log" || true
+}
+
 # Every system call of the library goes through os.c, and its headers.
 check_system_calls()
 {
@@ -126,5 +139,8 @@ if [ -e "$build/ksft/scripts/checkpatch.pl" ]; then
 else
 	report 'checkpatch.pl on kmod and uapi' "no checkpatch.pl in $build/ksft: ./run build"
 fi
+for kernel in 6.12 6.1; do
+	report "sparse and W=1 on $kernel" "$(check_kernel_build $kernel)"
+done
 report 'system calls only in user/os.c' "$(check_system_calls)"
 echo "1..$count"
