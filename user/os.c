@@ -303,3 +303,13 @@ char *const *os_environ(void)
 {
 	return environ;
 }
+
+/**
+ * os_syscall() - whatever system call a program asks for
+ *
+ * Return: as the kernel gives it.
+ */
+long os_syscall(long nr, long a, long b, long c, long d, long e, long f)
+{
+	return sys6(nr, a, b, c, d, e, f);
+}

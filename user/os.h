@@ -40,6 +40,7 @@ int os_poll_in(int fd, uint64_t timeout_ns);
 /* Threads, time, randomness. */
 int os_futex_wait(_Atomic uint32_t *word, uint32_t value, const struct timespec *timeout);
 int os_futex_wake(_Atomic uint32_t *word, int nr);
+long os_syscall(long nr, long a, long b, long c, long d, long e, long f);
 int os_getpid(void);
 int os_gettid(void);
 int os_tgkill(int pid, int tid, int sig);

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: MIT
+// SPDX-FileCopyrightText: The Mesh authors
+/*
+ * 64 threads wait on words in the heap, by futexes that are not marked private, while
+ * the pages under them are merged; then each is woken once.
+ *
+ * The words are the survivors of many small objects, one in 32, so that their pages
+ * are worth merging. Prints how many threads woke up; a thread that missed its
+ * wake-up is given up after a while.
+ */
+#define _GNU_SOURCE
+#include <linux/futex.h>
+#include <malloc.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define WAITERS		64
+#define SPREAD		32
+#define OBJECT		128
+#define PATIENCE	5
+
+static atomic_int waiting, awake, late;
+
+/* The program's own timeout is what tells a lost wake-up. */
+static void *waiter(void *arg)
+{
+	const struct timespec patience = { .tv_sec = PATIENCE };
+	atomic_int *word = arg;
+
+	waiting++;
+	if (syscall(SYS_futex, word, FUTEX_WAIT, 0, &patience, NULL, 0) == 0)
+		awake++;
+	else
+		late++;
+	return NULL;
+}
+
+/* One object in SPREAD stays. */
+static void allocate_words(atomic_int **words)
+{
+	static void *others[WAITERS * SPREAD];
+	unsigned int i;
+
+	for (i = 0; i < WAITERS * SPREAD; i++)
+		others[i] = calloc(1, OBJECT);
+	for (i = 0; i < WAITERS * SPREAD; i++) {
+		if (i % SPREAD == SPREAD / 2)
+			words[i / SPREAD] = others[i];
+		else
+			free(others[i]);
+	}
+}
+
+int main(void)
+{
+	static atomic_int *words[WAITERS];
+	pthread_t threads[WAITERS];
+	unsigned int i;
+
+	allocate_words(words);
+	for (i = 0; i < WAITERS; i++)
+		if (pthread_create(&threads[i], NULL, waiter, words[i]))
+			return 2;
+	while (waiting < WAITERS)
+		usleep(1000);
+	/* They say so just before they sleep. */
+	usleep(200000);
+	for (i = 0; i < 3; i++)
+		malloc_trim(0);
+	for (i = 0; i < WAITERS; i++)
+		syscall(SYS_futex, words[i], FUTEX_WAKE, 1, NULL, NULL, 0);
+	for (i = 0; i < WAITERS; i++)
+		pthread_join(threads[i], NULL);
+	printf("futex-wait: %d of %d woken, %d not\n", awake, WAITERS, late);
+	return awake != WAITERS;
+}

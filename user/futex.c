@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: The Mesh authors */
+/*
+ * futex.c: syscall(2), for programs that wait on words in the heap with it.
+ *
+ * A futex that is not marked private is known to the kernel by the page of the file
+ * it is in, and arena memory is a file's: when that page is merged between a wait
+ * and its wake-up, the two no longer meet. Heap memory belongs to one process, so
+ * every futex in it is private, whether or not it says so; here it is made to say
+ * so. libstdc++'s std::future is a prominent one that does not.
+ *
+ * The C library's own locks do not come along here. Within a process they are marked
+ * private; those for use between processes have no business in the heap.
+ *
+ * No locks, no state.
+ */
+#include <asm/unistd.h>
+#include <errno.h>
+#include <linux/futex.h>
+
+#include "backend.h"
+#include "os.h"
+#include "region.h"
+
+/* Only the helper's arena is shared memory in the eyes of the kernel. */
+static bool in_shared_arena(uintptr_t addr)
+{
+	return addr - region.base < (size_t)AREA_PAGES << PAGE_SHIFT &&
+	       backend_current() == &backend_helper;
+}
+
+static bool has_two_words(long op)
+{
+	switch (op & FUTEX_CMD_MASK) {
+	case FUTEX_REQUEUE:
+	case FUTEX_CMP_REQUEUE:
+	case FUTEX_WAKE_OP:
+	case FUTEX_WAIT_REQUEUE_PI:
+	case FUTEX_CMP_REQUEUE_PI:
+		return true;
+	}
+	return false;
+}
+
+/* One flag is for both words: a word elsewhere may be meant to be shared. */
+static long futex_op(uintptr_t word, long op, uintptr_t second)
+{
+	if (!in_shared_arena(word) || (has_two_words(op) && !in_shared_arena(second)))
+		return op;
+	return op | FUTEX_PRIVATE_FLAG;
+}
+
+long mesh_syscall(long nr, long a, long b, long c, long d, long e, long f) __asm__("syscall");
+
+/*
+ * The function is variadic for its callers. On the architectures of os_syscall.h that
+ * makes no difference to where the arguments are, and those that were not given are
+ * passed on as found, as the C library does it.
+ */
+__attribute__((visibility("default")))
+long mesh_syscall(long nr, long a, long b, long c, long d, long e, long f)
+{
+	long ret;
+
+	if (nr == __NR_futex)
+		b = futex_op((uintptr_t)a, b, (uintptr_t)e);
+	ret = os_syscall(nr, a, b, c, d, e, f);
+	if (ret >= 0 || ret < -4095)
+		return ret;
+	errno = (int)-ret;
+	return -1;
+}
