@@ -76,6 +76,15 @@ static struct mh_arena *mh_find_span(struct mm_struct *mm, u64 addr, unsigned in
 	return vma->vm_private_data;
 }
 
+/*
+ * Locked memory stays where it is, and madvise(MADV_REMOVE) would not let an index
+ * leave its group again.
+ */
+static bool mh_span_locked(struct mm_struct *mm, u64 addr)
+{
+	return find_vma(mm, addr)->vm_flags & VM_LOCKED;
+}
+
 static bool mh_pair_valid(const struct meshhelper_pair *pair)
 {
 	unsigned int slots, i;
@@ -105,6 +114,8 @@ static int mh_merge_locate(struct mh_merge *merge, struct mm_struct *mm)
 	dst_arena = mh_find_span(mm, pair->dst, merge->nr, &dst);
 	if (!merge->arena || !dst_arena)
 		return -EFAULT;
+	if (mh_span_locked(mm, pair->src) || mh_span_locked(mm, pair->dst))
+		return -EPERM;
 	if (merge->arena != dst_arena)
 		return -EXDEV;
 	for (i = 0; i < merge->nr; i++) {

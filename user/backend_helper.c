@@ -343,15 +343,24 @@ static uint64_t merge_some(struct merge_req *reqs, unsigned int n)
 	return armed ? merge_armed(n) : submit(MESHHELPER_IOC_MERGE, MESHHELPER_MERGE_ZAP, n);
 }
 
+/* Something foreign in the address plan, or no memory: there is the other way. */
+static void disarm(int err)
+{
+	verbose("no userfaultfd write protection any more: %s; "
+		"readers wait while a span is merged", strerrordesc_np(-err));
+	uffd_close();
+	armed = false;
+}
+
 static uint64_t helper_merge(struct merge_req *reqs, unsigned int n)
 {
-	unsigned int i, some;
 	uint64_t saved = 0;
+	unsigned int some;
 	int ret = armed ? cover_arena() : 0;
 
-	for (i = 0; ret && i < n; i++)
-		reqs[i].result = ret;
-	for (; !ret && n; reqs += some, n -= some) {
+	if (ret)
+		disarm(ret);
+	for (; n; reqs += some, n -= some) {
 		some = n < max_pairs ? n : max_pairs;
 		saved += merge_some(reqs, some);
 	}

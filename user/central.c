@@ -355,9 +355,13 @@ unsigned int central_refill(unsigned int cls, void **out, unsigned int nr)
 
 /* Return */
 
-_Noreturn MESH_COLD static void bad_return(const void *p, const struct span *s,
-					   unsigned int cls, bool interior)
+/* Without the lock: the program may handle SIGABRT, and allocate there. */
+_Noreturn MESH_COLD static void bad_return(struct central *c, const void *p,
+					   const struct span *s, bool interior)
 {
+	unsigned int cls = c->cls;
+
+	lock_release(&c->lock);
 	if (s->cls != cls)
 		fatal("double free of %p: its page has been given back since", p);
 	if (interior)
@@ -376,11 +380,11 @@ static struct span *clear_slot(struct central *c, const void *p)
 	uint64_t bit = 1ULL << slot % 64;
 
 	if (unlikely(s->cls != c->cls))
-		bad_return(p, s, c->cls, false);
+		bad_return(c, p, s, false);
 	if (unlikely(slot >= sc->slots || slot * sc->size != offset))
-		bad_return(p, s, c->cls, true);
+		bad_return(c, p, s, true);
 	if (unlikely(!(s->own[slot / 64] & bit)))
-		bad_return(p, s, c->cls, false);
+		bad_return(c, p, s, false);
 	s->own[slot / 64] &= ~bit;
 	s->nr_own--;
 	return s;

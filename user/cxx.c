@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* SPDX-FileCopyrightText: The Mesh authors */
 /*
- * The replaceable C++ operators, under their mangled names, so that the library
- * needs no C++ runtime.
+ * The basic C++ operators, under their mangled names, so that the library needs no
+ * C++ runtime.
+ *
+ * The other forms (array, sized, nothrow) are the runtime's, which calls the basic
+ * ones: a program may have replaced just these, and then expects all of its memory
+ * to come from there.
  *
  * What happens when memory is out (new_handler, bad_alloc, or a null pointer) is
  * the business of the runtime the program has: its own version of the same
@@ -17,8 +21,6 @@
 
 typedef void *(*new_fn)(size_t);
 typedef void *(*new_aligned_fn)(size_t, size_t);
-typedef void *(*new_nothrow_fn)(size_t, const void *);
-typedef void *(*new_aligned_nothrow_fn)(size_t, size_t, const void *);
 
 /* The runtime may have been loaded late and out of the global scope. */
 static void *runtime_symbol(const char *name)
@@ -58,35 +60,12 @@ MESH_COLD static void *new_aligned_failed(const char *name, size_t size, size_t 
 	return fn(size, align);
 }
 
-MESH_COLD static void *new_nothrow_failed(const char *name, size_t size, const void *tag)
-{
-	new_nothrow_fn fn = (new_nothrow_fn)runtime_symbol(name);
-
-	return fn ? fn(size, tag) : NULL;
-}
-
-MESH_COLD static void *new_aligned_nothrow_failed(const char *name, size_t size,
-						  size_t align, const void *tag)
-{
-	new_aligned_nothrow_fn fn = (new_aligned_nothrow_fn)runtime_symbol(name);
-
-	return fn ? fn(size, align, tag) : NULL;
-}
-
 #define NEW(mangled) \
 	MESH_EXPORT void *mangled(size_t size); \
 	MESH_EXPORT void *mangled(size_t size) \
 	{ \
 		void *p = alloc(size); \
 		return likely(p) ? p : new_failed(#mangled, size); \
-	}
-
-#define NEW_NOTHROW(mangled) \
-	MESH_EXPORT void *mangled(size_t size, const void *tag); \
-	MESH_EXPORT void *mangled(size_t size, const void *tag) \
-	{ \
-		void *p = alloc(size); \
-		return likely(p) ? p : new_nothrow_failed(#mangled, size, tag); \
 	}
 
 #define NEW_ALIGNED(mangled) \
@@ -97,16 +76,7 @@ MESH_COLD static void *new_aligned_nothrow_failed(const char *name, size_t size,
 		return likely(p) ? p : new_aligned_failed(#mangled, size, align); \
 	}
 
-#define NEW_ALIGNED_NOTHROW(mangled) \
-	MESH_EXPORT void *mangled(size_t size, size_t align, const void *tag); \
-	MESH_EXPORT void *mangled(size_t size, size_t align, const void *tag) \
-	{ \
-		void *p = alloc_aligned(align, size); \
-		return likely(p) ? p : \
-			new_aligned_nothrow_failed(#mangled, size, align, tag); \
-	}
-
-/* Sizes and alignments tell us nothing that the page table does not know. */
+/* An alignment tells us nothing that the page table does not know. */
 #define DELETE(mangled, ...) \
 	MESH_EXPORT void mangled(void *p, ##__VA_ARGS__); \
 	MESH_EXPORT void mangled(void *p, ##__VA_ARGS__) \
@@ -114,28 +84,8 @@ MESH_COLD static void *new_aligned_nothrow_failed(const char *name, size_t size,
 		release(p); \
 	}
 
-#define UNUSED_SIZE	__attribute__((unused)) size_t size
-#define UNUSED_ALIGN	__attribute__((unused)) size_t align
-#define UNUSED_TAG	__attribute__((unused)) const void *tag
-
 NEW(_Znwm)
-NEW(_Znam)
-NEW_NOTHROW(_ZnwmRKSt9nothrow_t)
-NEW_NOTHROW(_ZnamRKSt9nothrow_t)
 NEW_ALIGNED(_ZnwmSt11align_val_t)
-NEW_ALIGNED(_ZnamSt11align_val_t)
-NEW_ALIGNED_NOTHROW(_ZnwmSt11align_val_tRKSt9nothrow_t)
-NEW_ALIGNED_NOTHROW(_ZnamSt11align_val_tRKSt9nothrow_t)
 
 DELETE(_ZdlPv)
-DELETE(_ZdaPv)
-DELETE(_ZdlPvm, UNUSED_SIZE)
-DELETE(_ZdaPvm, UNUSED_SIZE)
-DELETE(_ZdlPvRKSt9nothrow_t, UNUSED_TAG)
-DELETE(_ZdaPvRKSt9nothrow_t, UNUSED_TAG)
-DELETE(_ZdlPvSt11align_val_t, UNUSED_ALIGN)
-DELETE(_ZdaPvSt11align_val_t, UNUSED_ALIGN)
-DELETE(_ZdlPvmSt11align_val_t, UNUSED_SIZE, UNUSED_ALIGN)
-DELETE(_ZdaPvmSt11align_val_t, UNUSED_SIZE, UNUSED_ALIGN)
-DELETE(_ZdlPvSt11align_val_tRKSt9nothrow_t, UNUSED_ALIGN, UNUSED_TAG)
-DELETE(_ZdaPvSt11align_val_tRKSt9nothrow_t, UNUSED_ALIGN, UNUSED_TAG)
+DELETE(_ZdlPvSt11align_val_t, __attribute__((unused)) size_t align)

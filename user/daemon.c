@@ -44,8 +44,8 @@
 #define KICK	SIGURG
 #endif
 
-/* Of which a page or two are ever touched. */
-#define STACK_SIZE	(128 * 1024)
+/* Of which a page or two are ever touched; thread-local data is in it, too. */
+#define STACK_SIZE	(512 * 1024)
 
 #define SECOND		1000000000ULL
 
@@ -195,6 +195,8 @@ static int create_daemon(void)
 	if (err)
 		return err;
 	pthread_attr_setstacksize(&attr, STACK_SIZE);
+	/* The policy of the thread that happens to start it, real time say, is not ours. */
+	pthread_attr_setinheritsched(&attr, PTHREAD_EXPLICIT_SCHED);
 	err = create_thread(&thread, &attr);
 	pthread_attr_destroy(&attr);
 	return err;
@@ -241,7 +243,7 @@ void daemon_wake(void)
 		kick();
 }
 
-void daemon_arena_grown(size_t bytes)
+void daemon_heap_grown(size_t bytes)
 {
 	int nobody = 0;
 

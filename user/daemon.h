@@ -38,11 +38,11 @@ void daemon_start(void);
 void daemon_wake(void);
 
 /**
- * daemon_arena_grown() - the arena now has @bytes of memory mapped
+ * daemon_heap_grown() - one of the areas now has @bytes of memory mapped
  *
  * Under the lock of the page heap; decides whether a daemon is wanted.
  */
-void daemon_arena_grown(size_t bytes);
+void daemon_heap_grown(size_t bytes);
 
 /**
  * daemon_poke() - start the daemon if it is time

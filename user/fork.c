@@ -5,19 +5,34 @@
  * that the child finds every structure whole. Until the locks are released again
  * locking is a no-op for that thread (lock.h), which lets the child repair what
  * other threads were in the middle of, and lets foreign handlers allocate.
+ *
+ * The C library takes the lock of its list of streams inside fork, before those of
+ * its own malloc: somebody who flushes all streams holds that lock and waits for a
+ * stream, whose owner may be waiting for the heap. So it comes first here, too.
  */
 #include <pthread.h>
 
 #include "central.h"
 #include "daemon.h"
 #include "huge.h"
-#include "init.h"
 #include "lock.h"
 #include "pageheap.h"
 #include "tcache.h"
 
+/* Of glibc, recursive; elsewhere there may be no such thing. */
+extern void _IO_list_lock(void) __attribute__((weak));
+extern void _IO_list_unlock(void) __attribute__((weak));
+extern void _IO_list_resetlock(void) __attribute__((weak));
+
+static bool has_stream_lock(void)
+{
+	return _IO_list_lock && _IO_list_unlock && _IO_list_resetlock;
+}
+
 static void fork_prepare(void)
 {
+	if (has_stream_lock())
+		_IO_list_lock();
 	daemon_fork_prepare();
 	tcache_fork_prepare();
 	central_fork_prepare();
@@ -38,6 +53,8 @@ static void fork_parent(void)
 	tcache_fork_parent();
 	lock_fork_leave();
 	daemon_fork_parent();
+	if (has_stream_lock())
+		_IO_list_unlock();
 }
 
 static void fork_child(void)
@@ -50,9 +67,16 @@ static void fork_child(void)
 	tcache_fork_child();
 	lock_fork_leave();
 	daemon_fork_child();
+	if (has_stream_lock())
+		_IO_list_resetlock();
 }
 
-void fork_init(void)
+/*
+ * The handlers of others run between ours and the fork, as they should, if they
+ * were registered after ours. So this is the first constructor of the process: the
+ * library is linked with -z initfirst. Without a heap yet, all locks are free.
+ */
+__attribute__((constructor)) static void fork_init(void)
 {
 	pthread_atfork(fork_prepare, fork_parent, fork_child);
 }

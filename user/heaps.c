@@ -22,7 +22,7 @@ static int arena_map(void *addr, size_t len)
 		backend = backend_select();
 	ret = backend->arena_map(addr, len);
 	if (!ret)
-		daemon_arena_grown(len);
+		daemon_heap_grown(len);
 	return ret;
 }
 
@@ -31,7 +31,7 @@ static int arena_grow(void *addr, size_t old_len, size_t new_len)
 	int ret = backend->arena_grow(addr, old_len, new_len);
 
 	if (!ret)
-		daemon_arena_grown(new_len);
+		daemon_heap_grown(new_len);
 	return ret;
 }
 
@@ -40,15 +40,24 @@ static int arena_purge(void *addr, size_t len)
 	return backend->purge(addr, len);
 }
 
+/* Large objects alone need a daemon, too: it gives back what they leave. */
 static int anon_map(void *addr, size_t len)
 {
-	return os_map_at(addr, len);
+	int ret = os_map_at(addr, len);
+
+	if (!ret)
+		daemon_heap_grown(len);
+	return ret;
 }
 
 /* The kernel joins the new chunk with the mapping before it. */
 static int anon_grow(void *addr, size_t old_len, size_t new_len)
 {
-	return os_map_at((char *)addr + old_len, new_len - old_len);
+	int ret = os_map_at((char *)addr + old_len, new_len - old_len);
+
+	if (!ret)
+		daemon_heap_grown(new_len);
+	return ret;
 }
 
 static int anon_purge(void *addr, size_t len)

@@ -30,15 +30,11 @@ static bool set_up_tables(void)
 	return true;
 }
 
-/*
- * The fork handlers come before anybody else can use the heap: a fork that does
- * not take the locks would leave them locked in the child.
- */
+/* What may allocate. */
 static void register_handlers(void)
 {
 	in_init = true;
 	tcache_init();
-	fork_init();
 	in_init = false;
 }
 

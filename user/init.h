@@ -26,9 +26,4 @@ static inline bool heap_init(void)
 	return heap_init_slow();
 }
 
-/**
- * fork_init() - register the fork handlers
- */
-void fork_init(void);
-
 #endif /* MESH_INIT_H */

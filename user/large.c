@@ -52,5 +52,10 @@ void large_free(void *p)
 
 bool large_resize(struct span *s, size_t size)
 {
-	return pageheap_resize(&heap_anon, s, pages_for(size));
+	size_t before = s->nr_pages, after = pages_for(size);
+	bool done = pageheap_resize(&heap_anon, s, after);
+
+	if (done && after < before)
+		daemon_note_free(before - after);
+	return done;
 }

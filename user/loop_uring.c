@@ -190,9 +190,13 @@ static void purge_some(struct loop_purge *p, unsigned int n, int advice)
 	}
 	taken = submit_all(n);
 	reap_all(p, taken);
-	/* The ring keeps what it did not take, and is closed: it is broken. */
-	for (i = taken; i < n; i++)
-		purge_by_hand(&p[i], advice);
+	/*
+	 * The ring keeps what it did not take, and is closed: it is broken. What it
+	 * took may have failed for want of a kernel thread to do it.
+	 */
+	for (i = 0; i < n; i++)
+		if (i >= taken || p[i].result)
+			purge_by_hand(&p[i], advice);
 }
 
 static void uring_purge(struct loop_purge *p, unsigned int n, int advice)

@@ -111,6 +111,7 @@ static void *alloc_zero_large(size_t size)
 
 	if (unlikely(!heap_init()))
 		return no_memory();
+	daemon_poke();
 	p = large_alloc(size, PAGE_SIZE, &zero);
 	if (unlikely(!p))
 		return no_memory();

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "alloc.h"
+#include "daemon.h"
 #include "huge.h"
 #include "init.h"
 #include "large.h"
@@ -36,6 +37,7 @@ void *alloc_aligned(size_t align, size_t size)
 
 	if (unlikely(size > PTRDIFF_MAX || !heap_init()))
 		return NULL;
+	daemon_poke();
 	if (align <= PAGE_SIZE && size <= SLOT_MAX)
 		p = alloc_aligned_slot(align, size);
 	if (p)

@@ -37,8 +37,9 @@
 /* Pairs merged between two looks at whether somebody wants to fork. */
 #define SLICE	32
 
-/* Runs purged together. */
+/* Runs purged together, and pages after which no more are added: fork waits. */
 #define PURGE_BATCH	64
+#define PURGE_PAGES	4096
 
 /* Fewer merges than one in this many candidates are a poor yield. */
 #define POOR_YIELD	32
@@ -353,11 +354,13 @@ static size_t purge_batch(struct pageheap *ph, const struct loop_ops *loop,
 	struct loop_purge p[PURGE_BATCH];
 	struct span *runs[PURGE_BATCH];
 	unsigned int i, n = 0;
-	size_t purged = 0;
+	size_t purged = 0, pages = 0;
 
-	while (n < PURGE_BATCH && (runs[n] = pageheap_purge_begin(ph))) {
+	while (n < PURGE_BATCH && pages < PURGE_PAGES &&
+	       (runs[n] = pageheap_purge_begin(ph))) {
 		p[n].addr = span_addr(runs[n]);
 		p[n].len = runs[n]->nr_pages * PAGE_SIZE;
+		pages += runs[n]->nr_pages;
 		n++;
 	}
 	loop->purge(p, n, advice);
@@ -378,7 +381,7 @@ size_t mesher_purge(struct pageheap *ph, const struct backend_ops *ops,
 	/* What cannot be purged is dirty again: no progress is the end. */
 	do {
 		begin_step();
-			batch = purge_batch(ph, loop, advice);
+		batch = purge_batch(ph, loop, advice);
 		end_step();
 		purged += batch;
 	} while (batch && purged < max_pages);

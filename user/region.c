@@ -9,8 +9,8 @@
 #include "span.h"
 
 #define GIB			((uintptr_t)1 << 30)
-#define BASE_MIN		(uintptr_t)0x200000000000
-#define BASE_SPAN		(uintptr_t)0x300000000000
+#define BASE_MIN		(uintptr_t)0x400000000000
+#define BASE_SPAN		(uintptr_t)0x100000000000
 #define BASE_TRIES		16
 
 #define PAGE_SPAN_OFFSET	(1024 * GIB)

@@ -162,11 +162,13 @@ TEST_F(meddle, advice)
 TEST_F(meddle, locked)
 {
 	ASSERT_EQ(0, mlock(self->a.base, 64 * PAGE));
-	EXPECT_EQ(0, merge_slot(&self->a, 1, 2, 0));
-	EXPECT_EQ('B', page_at(&self->a, 2)[0]);
+	EXPECT_EQ(-EPERM, merge_slot(&self->a, 1, 2, 0));
+	EXPECT_EQ('C', page_at(&self->a, 2)[0]);
 	ASSERT_EQ(-1, madvise(page_at(&self->a, 3), PAGE, MADV_REMOVE));
 	EXPECT_EQ(EINVAL, errno);
 	ASSERT_EQ(0, munlock(self->a.base, 64 * PAGE));
+	EXPECT_EQ(0, merge_slot(&self->a, 1, 2, 0));
+	EXPECT_EQ('B', page_at(&self->a, 2)[0]);
 	EXPECT_EQ(0, madvise(page_at(&self->a, 3), PAGE, MADV_REMOVE));
 	EXPECT_EQ(0, page_at(&self->a, 3)[0]);
 }

@@ -85,7 +85,7 @@ static void set_up(void)
 
 static void start(void)
 {
-	daemon_arena_grown(4 * MIB);
+	daemon_heap_grown(4 * MIB);
 	daemon_poke();
 	CHECK(wait_for_daemon(5000));
 }
@@ -102,10 +102,10 @@ static void starts_lazily(void)
 {
 	set_up();
 	daemon_poke();
-	daemon_arena_grown(4 * MIB - 1024);
+	daemon_heap_grown(4 * MIB - 1024);
 	daemon_poke();
 	CHECK(!daemon_tid());
-	daemon_arena_grown(4 * MIB);
+	daemon_heap_grown(4 * MIB);
 	CHECK(!daemon_tid());
 	daemon_poke();
 	CHECK(wait_for_daemon(5000));
@@ -117,7 +117,7 @@ static void option_keeps_it_off(void)
 {
 	set_up();
 	options.daemon = 0;
-	daemon_arena_grown(64 * MIB);
+	daemon_heap_grown(64 * MIB);
 	daemon_poke();
 	daemon_trim();
 	CHECK(!wait_for_daemon(100));
@@ -230,7 +230,7 @@ static void trim_does_it_now(void)
 static void trim_starts_a_daemon(void)
 {
 	set_up();
-	daemon_arena_grown(MIB);
+	daemon_heap_grown(MIB);
 	add_spans(1000);
 	CHECK(daemon_trim());
 	CHECK(daemon_tid());
@@ -403,7 +403,7 @@ static void no_threads_allowed(void)
 	set_up();
 	deny(SYS_clone3, ENOSYS);
 	deny(SYS_clone, EAGAIN);
-	daemon_arena_grown(4 * MIB);
+	daemon_heap_grown(4 * MIB);
 	errno = 7;
 	daemon_poke();
 	CHECK(errno == 7);
@@ -430,7 +430,7 @@ static void no_private_table(void)
 	set_up();
 	deny(SYS_close_range, EPERM);
 	deny(SYS_unshare, EPERM);
-	daemon_arena_grown(4 * MIB);
+	daemon_heap_grown(4 * MIB);
 	daemon_poke();
 	add_spans(100);
 	daemon_trim();
@@ -470,7 +470,7 @@ static void ends_with_the_program(void)
 		alarm(20);
 		close(p[0]);
 		dup2(50, 1);
-		daemon_arena_grown(4 * MIB);
+		daemon_heap_grown(4 * MIB);
 		daemon_poke();
 		CHECK(wait_for_daemon(5000));
 		CHECK(!pthread_create(&t, NULL, stay_behind, NULL));

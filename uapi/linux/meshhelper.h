@@ -96,6 +96,7 @@ struct meshhelper_info {
  *	* -EINVAL: misaligned, overlapping, or a slot that is not inside the span
  *	* -EFAULT: an address outside the arenas of the caller
  *	* -EXDEV: the spans are in different arenas
+ *	* -EPERM: a page is locked into memory, by mlock(2) or mlockall(2)
  *	* -EOPNOTSUPP: a page is part of a large folio
  *	* -EMLINK: more spans than supported would share pages
  *	* -ENOMEM: no memory for the bookkeeping, or to bring a page in from swap
