@@ -25,9 +25,23 @@ struct reaper {
 	struct span_list aliased;
 };
 
-static struct pageheap *heap_of(unsigned int cls)
+static struct pageheap *heap_of(const struct span *s)
 {
-	return sizeclass_is_small(cls) ? &heap_arena : &heap_anon;
+	return s->page < ANON_FIRST_PAGE ? &heap_arena : &heap_anon;
+}
+
+/*
+ * The arena cannot grow past a foreign mapping. Small spans elsewhere are as good,
+ * but the module refuses to merge them.
+ */
+static struct span *alloc_span(unsigned int cls)
+{
+	unsigned int pages = sizeclasses[cls].pages;
+	struct span *s = NULL;
+
+	if (sizeclass_is_small(cls))
+		s = pageheap_alloc(&heap_arena, pages, 1, NULL);
+	return s ? s : pageheap_alloc(&heap_anon, pages, 1, NULL);
 }
 
 /**
@@ -179,20 +193,19 @@ static void retire(struct central *c, struct span *s, struct span_list *to)
 	span_list_add_tail(to, s);
 }
 
-static void reap(struct central *c, struct reaper *r)
+static void reap(struct reaper *r)
 {
-	struct pageheap *ph = heap_of(c->cls);
 	struct span *s;
 
 	while (r->aliased.first) {
 		s = span_at(r->aliased.first);
 		span_list_del(&r->aliased, s);
-		pageheap_free_purged(ph, s);
+		pageheap_free_purged(heap_of(s), s);
 	}
 	while (r->plain.first) {
 		s = span_at(r->plain.first);
 		span_list_del(&r->plain, s);
-		pageheap_free(ph, s);
+		pageheap_free(heap_of(s), s);
 	}
 }
 
@@ -326,7 +339,7 @@ static bool add_span(struct central *c)
 	struct span *s;
 
 	lock_release(&c->lock);
-	s = pageheap_alloc(heap_of(c->cls), sizeclasses[c->cls].pages, 1, NULL);
+	s = alloc_span(c->cls);
 	if (s)
 		init_span(c, s);
 	lock_acquire(&c->lock);
@@ -415,7 +428,7 @@ void central_return(unsigned int cls, void *const *ptrs, unsigned int nr)
 		return_slot(c, ptrs[i], &r);
 	c->nr_returns++;
 	lock_release(&c->lock);
-	reap(c, &r);
+	reap(&r);
 	daemon_note_free(nr);
 }
 
@@ -521,7 +534,7 @@ void central_putback(unsigned int cls, struct mesh_cand *cand, unsigned int nr)
 		if (cand[i].span)
 			settle(c, cand[i].span, &r);
 	lock_release(&c->lock);
-	reap(c, &r);
+	reap(&r);
 }
 
 /* fork: the caller owns all locks between prepare and parent or child */
@@ -547,7 +560,7 @@ void central_fork_child(void)
 
 		while (c->meshing.first)
 			settle(c, span_at(c->meshing.first), &r);
-		reap(c, &r);
+		reap(&r);
 		lock_fork_release(&c->lock);
 	}
 }

@@ -75,6 +75,7 @@ static const struct pageheap_ops anon_ops = {
 	.map = anon_map,
 	.grow = anon_grow,
 	.purge = anon_purge,
+	.may_skip = true,
 };
 
 struct pageheap heap_arena = {

@@ -5,12 +5,17 @@
  * bitmap of the bins in use, best fit. Clean and dirty runs never coalesce with
  * each other, so that "reads as zero" stays true of whole runs.
  */
+#include <errno.h>
+
 #include "os.h"
 #include "pageheap.h"
 #include "region.h"
 
 #define CHUNK_MIN	((size_t)256)		/* 1 MiB */
 #define CHUNK_MAX	((size_t)16384)		/* 64 MiB */
+
+/* Most pages skipped at a time to get behind a foreign mapping: 4 GiB. */
+#define SKIP_MAX	((size_t)1 << (32 - PAGE_SHIFT))
 
 static struct pageheap_kind *kind_of(struct pageheap *ph, unsigned int state)
 {
@@ -172,10 +177,46 @@ static int map_more(struct pageheap *ph, size_t nr)
 			     (ph->nr_pages + nr) << PAGE_SHIFT);
 }
 
-/* Add @nr clean pages at the end of the area. */
-static bool grow_by(struct pageheap *ph, size_t nr)
+/* The area and its tables are @nr pages longer from now on; @s describes those. */
+static void extend(struct pageheap *ph, struct span *s, size_t nr)
+{
+	s->page = ph->first_page + (uint32_t)ph->nr_pages;
+	s->nr_pages = (uint32_t)nr;
+	ph->nr_pages += nr;
+	atomic_store_explicit(ph->end, (uint32_t)ph->nr_pages, memory_order_release);
+}
+
+/* Add @nr clean pages at the end of the area. Returns 0 or -errno. */
+static int grow_by(struct pageheap *ph, size_t nr)
 {
 	uint32_t page = ph->first_page + (uint32_t)ph->nr_pages;
+	int ret = -ENOMEM;
+	struct span *s;
+
+	if (nr > ph->max_pages - ph->nr_pages)
+		return ret;
+	s = span_new();
+	if (!s)
+		return ret;
+	if (region_map_tables(page, nr))
+		goto no_tables;
+	ret = map_more(ph, nr);
+	if (ret)
+		goto no_memory;
+	extend(ph, s, nr);
+	insert_run(ph, s, SPAN_CLEAN);
+	return 0;
+
+no_memory:
+	region_unmap_tables(page, nr);
+no_tables:
+	span_delete(s);
+	return ret;
+}
+
+/* Count @nr pages at the end of the area as lost: something else is mapped there. */
+static bool skip(struct pageheap *ph, size_t nr)
+{
 	struct span *s;
 
 	if (nr > ph->max_pages - ph->nr_pages)
@@ -183,22 +224,25 @@ static bool grow_by(struct pageheap *ph, size_t nr)
 	s = span_new();
 	if (!s)
 		return false;
-	if (region_map_tables(page, nr))
-		goto no_tables;
-	if (map_more(ph, nr))
-		goto no_memory;
-	ph->nr_pages += nr;
-	atomic_store_explicit(ph->end, (uint32_t)ph->nr_pages, memory_order_release);
-	s->page = page;
-	s->nr_pages = (uint32_t)nr;
-	insert_run(ph, s, SPAN_CLEAN);
+	if (region_map_tables(ph->first_page + (uint32_t)ph->nr_pages, nr)) {
+		span_delete(s);
+		return false;
+	}
+	extend(ph, s, nr);
+	s->state = SPAN_LOST;
+	set_tags(s);
+	ph->lost_pages += nr;
 	return true;
+}
 
-no_memory:
-	region_unmap_tables(page, nr);
-no_tables:
-	span_delete(s);
-	return false;
+/* Go on behind a foreign mapping, further away each time. */
+static bool grow_behind(struct pageheap *ph, size_t least)
+{
+	int ret = -EEXIST;
+
+	for (size_t nr = CHUNK_MIN; ret == -EEXIST && nr <= SKIP_MAX; nr *= 2)
+		ret = skip(ph, nr) ? grow_by(ph, least) : -ENOMEM;
+	return ret == 0;
 }
 
 /* Grow by a chunk that is in proportion, or by the least that helps. */
@@ -206,9 +250,15 @@ static bool grow(struct pageheap *ph, size_t nr_pages)
 {
 	size_t least = round_up(nr_pages, 16);
 	size_t chunk = round_up(max_size(ph->nr_pages / 8, nr_pages), CHUNK_MIN);
+	int ret;
 
 	chunk = max_size(min_size(chunk, CHUNK_MAX), least);
-	return grow_by(ph, chunk) || grow_by(ph, least);
+	if (!grow_by(ph, chunk))
+		return true;
+	ret = grow_by(ph, least);
+	if (ret == -EEXIST && ph->ops->may_skip && ph->nr_pages)
+		return grow_behind(ph, least);
+	return ret == 0;
 }
 
 /* Warm pages first, unless zeros are wanted. */

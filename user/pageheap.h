@@ -40,11 +40,13 @@ struct pageheap_kind {
  * @map: map the first @len bytes at @addr; 0 or -errno
  * @grow: extend that mapping; 0 or -errno
  * @purge: make the pages zero and give them back; 0 or -errno
+ * @may_skip: the mapping may have gaps, so it can grow past what is in its way
  */
 struct pageheap_ops {
 	int (*map)(void *addr, size_t len);
 	int (*grow)(void *addr, size_t old_len, size_t new_len);
 	int (*purge)(void *addr, size_t len);
+	bool may_skip;
 };
 
 /**
@@ -59,7 +61,8 @@ struct pageheap_ops {
  * @dirty: free runs with old contents
  * @purging: runs a system call is busy with
  * @purging_pages: sum of their lengths
- * @lost_pages: pages that could not be purged and may show another span's data
+ * @lost_pages: pages that could not be purged and may show another span's data, or
+ *	that were skipped because something else is mapped there
  * @purged_pages: pages given back since the start
  */
 struct pageheap {

@@ -216,12 +216,29 @@ TEST(no_memory)
 
 	unit_heap();
 	heap_arena.max_pages = 0;
+	heap_anon.max_pages = 0;
 	CHECK_EQ(central_refill(CLS, p, SLOTS), 0);
+	heap_anon.max_pages = AREA_PAGES;
 	heap_arena.max_pages = AREA_PAGES;
 	CHECK_EQ(central_refill(CLS, p, SLOTS), SLOTS);
+}
+
+/* An arena that cannot grow is no reason to be out of memory. */
+TEST(small_spans_elsewhere)
+{
+	void *p[SLOTS];
+
+	unit_heap();
+	heap_arena.max_pages = 0;
+	CHECK_EQ(central_refill(CLS, p, SLOTS), SLOTS);
+	CHECK(region_page(p[0]) >= ANON_FIRST_PAGE);
+	central_return(CLS, p, SLOTS);
+	CHECK_EQ(pageheap_in_use(&heap_anon), 0);
+	heap_arena.max_pages = AREA_PAGES;
 }
 
 UNIT_MAIN(UNIT(states), UNIT(every_slot_once), UNIT(small_and_medium_in_their_areas),
 	  UNIT(fullest_first), UNIT(slots_are_random), UNIT(partial_spans_are_random),
 	  UNIT(batches_are_in_order),
-	  UNIT(misuse_aborts), UNIT(double_free_aborts), UNIT(no_memory))
+	  UNIT(misuse_aborts), UNIT(double_free_aborts), UNIT(no_memory),
+	  UNIT(small_spans_elsewhere))

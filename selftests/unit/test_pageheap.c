@@ -2,6 +2,8 @@
 /* SPDX-FileCopyrightText: The Mesh authors */
 /* The page heap: best fit, coalescing, alignment, clean and dirty, purge, sums. */
 #include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
 
 #include "model.h"
 #include "pageheap.h"
@@ -280,9 +282,35 @@ TEST(out_of_memory)
 	CHECK(pageheap_alloc(&heap_anon, 256, 1, NULL));
 }
 
+/* Somebody maps a page where the area would grow next: it goes on behind it. */
+TEST(foreign_mapping)
+{
+	struct span *a, *b;
+	char *at;
+
+	unit_heap();
+	a = pageheap_alloc(&heap_anon, 256, 1, NULL);
+	CHECK(a);
+	at = span_addr(a) + 256 * PAGE_SIZE + 4 * PAGE_SIZE;
+	CHECK(mmap(at, PAGE_SIZE, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == at);
+	*at = 'f';
+	b = pageheap_alloc(&heap_anon, 256, 1, NULL);
+	CHECK(b && span_addr(b) > at);
+	memset(span_addr(b), 1, 256 * PAGE_SIZE);
+	CHECK_EQ(*at, 'f');
+	CHECK_EQ(heap_anon.lost_pages, 256);
+	check_sums(&heap_anon, 512);
+	CHECK(pageheap_free(&heap_anon, a));
+	CHECK(pageheap_free(&heap_anon, b));
+	check_sums(&heap_anon, 0);
+	munmap(at, PAGE_SIZE);
+}
+
 UNIT_MAIN(UNIT(chunk_is_one_clean_run), UNIT(dirty_neighbours_coalesce),
 	  UNIT(free_twice_is_refused), UNIT(warm_pages_first_unless_zeros_are_wanted),
 	  UNIT(best_fit), UNIT(purge_makes_clean_and_coalesces), UNIT(purge_is_bounded),
 	  UNIT(purging_runs_are_nobodys), UNIT(unpurgeable_pages_are_lost),
 	  UNIT(child_purges_what_was_being_purged), UNIT(alignment), UNIT(resize),
-	  UNIT(random_runs), UNIT(out_of_memory))
+	  UNIT(random_runs), UNIT(out_of_memory),
+	  UNIT(foreign_mapping))
