@@ -13,14 +13,8 @@
 
 #include "meshhelper.h"
 
-/**
- * mh_window_covers - is this index being removed right now?
- * @arena: the arena
- * @index: page of the arena
- *
- * Context: the slot's folio is locked, see mh_remove().
- */
-bool mh_window_covers(struct mh_arena *arena, pgoff_t index)
+/* Context: the slot's folio is locked, see mh_page_current(). */
+static bool mh_window_covers(struct mh_arena *arena, pgoff_t index)
 {
 	return index < READ_ONCE(arena->window_end) &&
 	       index >= READ_ONCE(arena->window_first);

@@ -60,9 +60,8 @@ struct mh_merge {
 	struct mh_group *joined[MESHHELPER_MAX_SPAN_PAGES];
 };
 
-/* Context: mmap_lock held. The arena of [addr, addr + nr pages), and its index. */
-static struct mh_arena *mh_find_span(struct mm_struct *mm, u64 addr, unsigned int nr,
-				     pgoff_t *index)
+/* Context: mmap_lock held. The mapping of an arena that has all of the span, or NULL. */
+static struct vm_area_struct *mh_find_span(struct mm_struct *mm, u64 addr, unsigned int nr)
 {
 	struct vm_area_struct *vma;
 
@@ -70,19 +69,9 @@ static struct mh_arena *mh_find_span(struct mm_struct *mm, u64 addr, unsigned in
 		return NULL;
 	vma = find_vma(mm, addr);
 	if (!vma || vma->vm_start > addr || vma->vm_ops != &mh_vm_ops ||
-	    vma->vm_end - addr < (u64)nr << PAGE_SHIFT)
+	    vma->vm_end - addr < (u64)nr << PAGE_SHIFT || !vma->vm_private_data)
 		return NULL;
-	*index = linear_page_index(vma, addr);
-	return vma->vm_private_data;
-}
-
-/*
- * Locked memory stays where it is, and madvise(MADV_REMOVE) would not let an index
- * leave its group again.
- */
-static bool mh_span_locked(struct mm_struct *mm, u64 addr)
-{
-	return find_vma(mm, addr)->vm_flags & VM_LOCKED;
+	return vma;
 }
 
 static bool mh_pair_valid(const struct meshhelper_pair *pair)
@@ -101,26 +90,31 @@ static bool mh_pair_valid(const struct meshhelper_pair *pair)
 	return true;
 }
 
-/* Context: mmap_lock held. Fills in the indices of both spans. */
+/*
+ * Context: mmap_lock held. Fills in the indices of both spans.
+ *
+ * Locked memory stays where it is, and madvise(MADV_REMOVE) would not let an index
+ * leave its group again.
+ */
 static int mh_merge_locate(struct mh_merge *merge, struct mm_struct *mm)
 {
 	const struct meshhelper_pair *pair = merge->pair;
-	struct mh_arena *dst_arena;
-	pgoff_t src, dst;
+	struct vm_area_struct *src, *dst;
 	unsigned int i;
 
 	merge->nr = pair->pages;
-	merge->arena = mh_find_span(mm, pair->src, merge->nr, &src);
-	dst_arena = mh_find_span(mm, pair->dst, merge->nr, &dst);
-	if (!merge->arena || !dst_arena)
+	src = mh_find_span(mm, pair->src, merge->nr);
+	dst = mh_find_span(mm, pair->dst, merge->nr);
+	if (!src || !dst)
 		return -EFAULT;
-	if (mh_span_locked(mm, pair->src) || mh_span_locked(mm, pair->dst))
+	if ((src->vm_flags | dst->vm_flags) & VM_LOCKED)
 		return -EPERM;
-	if (merge->arena != dst_arena)
+	if (src->vm_private_data != dst->vm_private_data)
 		return -EXDEV;
+	merge->arena = src->vm_private_data;
 	for (i = 0; i < merge->nr; i++) {
-		merge->src[i].index = src + i;
-		merge->dst[i].index = dst + i;
+		merge->src[i].index = linear_page_index(src, pair->src) + i;
+		merge->dst[i].index = linear_page_index(dst, pair->dst) + i;
 	}
 	return 0;
 }
@@ -258,13 +252,21 @@ static bool mh_page_usable(struct mh_merge *merge, struct mh_half *half)
 
 /*
  * References to a folio of src: one for each PTE, the page cache's, and ours. Any
- * other may be I/O that is going to read or write the page after the merge.
+ * other may be I/O that is going to read or write the page after the merge. Once
+ * @zapped, a PTE is one too many as well.
  */
-static bool mh_page_pinned(struct page *page)
+static bool mh_any_pinned(struct mh_merge *merge, bool zapped)
 {
-	struct folio *folio = page_folio(page);
+	unsigned int i;
 
-	return folio_ref_count(folio) != folio_mapcount(folio) + 2;
+	for (i = 0; i < merge->nr; i++) {
+		struct folio *folio = page_folio(merge->src[i].page);
+		int refs = folio_ref_count(folio);
+
+		if (refs != 2 + (zapped ? 0 : folio_mapcount(folio)))
+			return true;
+	}
+	return false;
 }
 
 static int mh_check_pages(struct mh_merge *merge)
@@ -279,16 +281,6 @@ static int mh_check_pages(struct mh_merge *merge)
 			return -EAGAIN;
 	}
 	return 0;
-}
-
-static bool mh_any_pinned(struct mh_merge *merge)
-{
-	unsigned int i;
-
-	for (i = 0; i < merge->nr; i++)
-		if (mh_page_pinned(merge->src[i].page))
-			return true;
-	return false;
 }
 
 /* Copy bytes [from, to) of src to the same place in dst. */
@@ -358,27 +350,16 @@ static void mh_zap_src(struct mh_merge *merge)
 		mh_zap_index(merge, i);
 }
 
-/* Without page table entries, the page cache's reference and ours are all. */
-static bool mh_any_in_use(struct mh_merge *merge)
-{
-	unsigned int i;
-
-	for (i = 0; i < merge->nr; i++)
-		if (folio_ref_count(page_folio(merge->src[i].page)) != 2)
-			return true;
-	return false;
-}
-
 /*
  * Zapping a young page may put it on a per-CPU list of the LRU code, which holds a
  * reference; zapping again (nothing, by now) drains this CPU's list first.
  */
-static bool mh_in_use_after_zap(struct mh_merge *merge)
+static bool mh_pinned_after_zap(struct mh_merge *merge)
 {
-	if (!mh_any_in_use(merge))
+	if (!mh_any_pinned(merge, true))
 		return false;
 	mh_zap(merge->arena, merge->src[0].index, 1);
-	return mh_any_in_use(merge);
+	return mh_any_pinned(merge, true);
 }
 
 /* Context: all folios locked. On error src's contents and aliases are untouched. */
@@ -389,14 +370,14 @@ static int mh_move_contents(struct mh_merge *merge)
 	if (err)
 		return err;
 	if (merge->armed) {
-		if (mh_any_pinned(merge))
+		if (mh_any_pinned(merge, false))
 			return -EBUSY;
 		mh_copy_live(merge);
 		mh_zap_src(merge);
-		return mh_in_use_after_zap(merge) ? -EBUSY : 0;
+		return mh_pinned_after_zap(merge) ? -EBUSY : 0;
 	}
 	mh_zap_src(merge);
-	if (mh_in_use_after_zap(merge))
+	if (mh_pinned_after_zap(merge))
 		return -EBUSY;
 	mh_copy_live(merge);
 	return 0;
@@ -575,15 +556,15 @@ static int mh_arm_span(struct mh_arena *arena, pgoff_t index, unsigned int nr)
 /* Context: mmap_lock held for reading. */
 static int mh_arm_in_mm(struct mm_struct *mm, const struct meshhelper_pair *pair)
 {
+	struct vm_area_struct *vma = mh_find_span(mm, pair->src, pair->pages);
 	struct mh_arena *arena;
-	pgoff_t index;
 	int err;
 
-	arena = mh_find_span(mm, pair->src, pair->pages, &index);
-	if (!arena)
+	if (!vma)
 		return -EFAULT;
+	arena = vma->vm_private_data;
 	mutex_lock(&arena->lock);
-	err = mh_arm_span(arena, index, pair->pages);
+	err = mh_arm_span(arena, linear_page_index(vma, pair->src), pair->pages);
 	mutex_unlock(&arena->lock);
 	return err;
 }

@@ -169,7 +169,6 @@ void mh_alias_destroy(struct mh_arena *arena);
 /* fault.c: page faults */
 vm_fault_t mh_fault(struct vm_fault *vmf);
 vm_fault_t mh_page_mkwrite(struct vm_fault *vmf);
-bool mh_window_covers(struct mh_arena *arena, pgoff_t index);
 
 /* merge.c, batch.c: requests */
 int mh_arm_pair(struct mm_struct *mm, const struct meshhelper_pair *pair);

@@ -160,11 +160,6 @@ int os_close_range(unsigned int first, unsigned int last, unsigned int flags)
 	return (int)SYS3(SYS_close_range, first, last, flags);
 }
 
-int os_dup2(int fd, int newfd)
-{
-	return (int)SYS3(SYS_dup3, fd, newfd, 0);
-}
-
 int os_userfaultfd(int flags)
 {
 	return (int)SYS1(SYS_userfaultfd, flags);

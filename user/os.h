@@ -32,7 +32,6 @@ long os_read(int fd, void *buf, size_t len);
 long os_write(int fd, const void *buf, size_t len);
 int os_ioctl(int fd, unsigned long request, void *arg);
 int os_close_range(unsigned int first, unsigned int last, unsigned int flags);
-int os_dup2(int fd, int newfd);
 int os_userfaultfd(int flags);
 int os_signalfd(const sigset_t *mask, int flags);
 int os_poll_in(int fd, uint64_t timeout_ns);
