@@ -1,105 +1,31 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // SPDX-FileCopyrightText: The Mesh authors
 /*
- * Life of arenas, families and stores.
+ * Life of arenas and families.
  *
- * mmap() of the device makes a store (a shmem file with seals and file operations
- * of ours), a family around it and the first arena. The store becomes the VMA's
- * file, so the pages of a process that never forked are in the reverse map like
- * any shmem page and can be swapped out. Each VMA holds a reference to its arena;
+ * mmap() of the device makes a store, a family around it, and the first arena with its
+ * layer. The store becomes the VMA's file. Each VMA holds a reference to its arena;
  * the family goes with the last VMA's file.
  */
 #include <linux/file.h>
-#include <linux/module.h>
-#include <linux/mount.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
-#include <uapi/linux/fcntl.h>
 
 #include "meshhelper.h"
-
-/*
- * Where stores live: a tmpfs of our own, so that shmem_enabled does not apply. A page
- * of a large folio cannot be merged, and one folio would span spare slots.
- */
-static struct vfsmount *mh_stores;
 
 static LIST_HEAD(mh_arenas);
 static DEFINE_MUTEX(mh_arenas_lock);
 
-int mh_arena_init(void)
-{
-	struct file_system_type *tmpfs = get_fs_type("tmpfs");
-	char options[] = "huge=never";
-
-	if (!tmpfs)
-		return -ENODEV;
-	mh_stores = vfs_kern_mount(tmpfs, SB_KERNMOUNT, tmpfs->name, options);
-	return PTR_ERR_OR_ZERO(mh_stores);
-}
-
-void mh_arena_exit(void)
-{
-	kern_unmount(mh_stores);
-}
-
-static int mh_store_release(struct inode *inode, struct file *file)
-{
-	struct mh_family *family = file->private_data;
-
-	if (family) {
-		WARN_ON_ONCE(!list_empty(&family->arenas));
-		kfree(family);
-	}
-	return 0;
-}
-
-/* No read, write, mmap: what is left is madvise(MADV_REMOVE), and msync() in vain. */
-static const struct file_operations mh_store_fops = {
-	.owner = THIS_MODULE,
-	.fallocate = mh_fallocate,
-	.fsync = noop_fsync,
-	.release = mh_store_release,
-};
-
 /**
- * mh_store_create - make a shmem file that keeps an arena's pages
- *
- * The seals are for whoever opens it through /proc/PID/map_files, as plain shmem:
- * nobody may write to it, punch holes or truncate behind the alias map's back.
- *
- * Context: process; sleeps.
- * Return: the file, to be given back by fput(), or an ERR_PTR.
- */
-struct file *mh_store_create(void)
-{
-	const struct file_operations *fops = &mh_store_fops;
-	struct file *file;
-
-	file = shmem_file_setup_with_mnt(mh_stores, "mesh-arena",
-					 MH_MAX_ARENA_PAGES << PAGE_SHIFT, VM_NORESERVE);
-	if (IS_ERR(file))
-		return file;
-	SHMEM_I(file_inode(file))->seals = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW |
-					   F_SEAL_WRITE | F_SEAL_FUTURE_WRITE;
-	/* fput() will drop this reference with the file's operations. */
-	__module_get(THIS_MODULE);
-	replace_fops(file, fops);
-	return file;
-}
-
-/**
- * mh_arena_create - make an empty arena
+ * mh_arena_create - make an arena without a layer
  * @family: where it belongs
  * @mm: whose it will be
- * @store: its store; the arena takes a reference of its own
  *
- * The first reference belongs to the caller, who gives it to a VMA.
- * Context: process, mmap_lock of @mm held for writing; sleeps.
+ * It is in no list yet. The first reference belongs to the caller, who gives it to a VMA.
+ * Context: process; sleeps.
  * Return: the arena, or NULL when memory is out.
  */
-struct mh_arena *mh_arena_create(struct mh_family *family, struct mm_struct *mm,
-				 struct file *store)
+struct mh_arena *mh_arena_create(struct mh_family *family, struct mm_struct *mm)
 {
 	struct mh_arena *arena = kzalloc(sizeof(*arena), GFP_KERNEL_ACCOUNT);
 
@@ -107,84 +33,94 @@ struct mh_arena *mh_arena_create(struct mh_family *family, struct mm_struct *mm,
 		return NULL;
 	kref_init(&arena->ref);
 	mutex_init(&arena->lock);
-	xa_init_flags(&arena->alias, XA_FLAGS_ACCOUNT);
-	xa_init_flags(&arena->groups, XA_FLAGS_ACCOUNT);
 	xa_init_flags(&arena->armed, XA_FLAGS_ACCOUNT);
+	INIT_LIST_HEAD(&arena->family_node);
+	INIT_LIST_HEAD(&arena->node);
 	arena->family = family;
 	arena->mm = mm;
-	arena->store = get_file(store);
+	return arena;
+}
 
-	mutex_lock(&family->lock);
-	list_add(&arena->family_node, &family->arenas);
-	mutex_unlock(&family->lock);
+/**
+ * mh_arena_publish - let an arena be found
+ * @arena: new, with its layer
+ *
+ * Context: process; sleeps. No lock of the family held.
+ */
+void mh_arena_publish(struct mh_arena *arena)
+{
 	mutex_lock(&mh_arenas_lock);
 	list_add(&arena->node, &mh_arenas);
 	mutex_unlock(&mh_arenas_lock);
 	mh_count(MH_COUNT_arenas, 1);
-	return arena;
 }
 
-/*
- * The last VMA is gone, so no page is mapped. The pages are freed here and not with
- * the store: relatives may keep the first store's file open for its reverse map.
- */
-static void mh_arena_free(struct kref *ref)
+/* Free what mh_arena_create() made, when nobody else has seen it. */
+void mh_arena_free(struct mh_arena *arena)
 {
-	struct mh_arena *arena = container_of(ref, struct mh_arena, ref);
-
-	mutex_lock(&mh_arenas_lock);
-	list_del(&arena->node);
-	mutex_unlock(&mh_arenas_lock);
-	shmem_truncate_range(mh_store_inode(arena), 0, -1);
-	mh_alias_destroy(arena);
-	mh_count(MH_COUNT_pages_meshed, -atomic64_read(&arena->nr_meshed));
-	mh_count(MH_COUNT_arenas, -1);
-	fput(arena->store);
+	xa_destroy(&arena->armed);
 	kfree(arena);
 }
 
-static void mh_arena_unlist(struct kref *ref)
+static bool mh_arena_unpublish(struct mh_arena *arena)
+{
+	bool published;
+
+	mutex_lock(&mh_arenas_lock);
+	published = !list_empty(&arena->node);
+	list_del_init(&arena->node);
+	mutex_unlock(&mh_arenas_lock);
+	return published;
+}
+
+/*
+ * The last VMA is gone, so none of the process's page table entries is left. What
+ * relatives still see stays.
+ */
+static void mh_arena_release(struct kref *ref)
 {
 	struct mh_arena *arena = container_of(ref, struct mh_arena, ref);
+	struct mh_family *family = arena->family;
+	struct mh_layer *unused;
 
+	if (mh_arena_unpublish(arena))
+		mh_count(MH_COUNT_arenas, -1);
+	down_write(&family->tree);
 	list_del(&arena->family_node);
-	mutex_unlock(&arena->family->lock);
-	mh_arena_free(ref);
+	unused = mh_layer_leave(arena);
+	up_write(&family->tree);
+	mh_layers_destroy(family, unused);
+	mh_arena_free(arena);
 }
 
 /**
  * mh_arena_put - drop a reference
  * @arena: the arena; gone with its last reference
  *
- * Context: process, arena->lock and family->lock not held; sleeps. The caller
+ * Context: process, no lock of the family or the arena held; sleeps. The caller
  * keeps the family alive, by a VMA or by the family's file.
  */
 void mh_arena_put(struct mh_arena *arena)
 {
-	kref_put_mutex(&arena->ref, mh_arena_unlist, &arena->family->lock);
+	kref_put(&arena->ref, mh_arena_release);
 }
 
 /**
  * mh_arena_of_mm - find a process's arena in a family
- * @family: the family
+ * @family: the family, its tree held
  * @mm: the process
  *
  * Return: the arena with a reference for the caller, or NULL.
  */
 struct mh_arena *mh_arena_of_mm(struct mh_family *family, struct mm_struct *mm)
 {
-	struct mh_arena *arena, *found = NULL;
+	struct mh_arena *arena;
 
-	mutex_lock(&family->lock);
-	list_for_each_entry(arena, &family->arenas, family_node) {
-		if (arena->mm == mm) {
-			kref_get(&arena->ref);
-			found = arena;
-			break;
-		}
-	}
-	mutex_unlock(&family->lock);
-	return found;
+	lockdep_assert_held(&family->tree);
+	list_for_each_entry(arena, &family->arenas, family_node)
+		if (arena->mm == mm)
+			return kref_get_unless_zero(&arena->ref) ? arena : NULL;
+	return NULL;
 }
 
 static void mh_vm_close(struct vm_area_struct *vma)
@@ -196,8 +132,8 @@ static void mh_vm_close(struct vm_area_struct *vma)
 /*
  * A huge page can only be mapped where virtual address and file offset agree modulo its
  * size. An arena's never do: MADV_COLLAPSE and khugepaged collapse the page cache of the
- * VMA's file, which has slots and not indices, and in a child is the parent's, and then
- * map the result without asking our fault handler.
+ * VMA's file, which has slots and not indices, and then map the result without asking our
+ * fault handler.
  */
 static bool mh_huge_fits(struct vm_area_struct *vma)
 {
@@ -228,11 +164,45 @@ static struct mh_family *mh_family_create(struct file *store)
 
 	if (!family)
 		return NULL;
-	mutex_init(&family->lock);
+	init_rwsem(&family->tree);
 	INIT_LIST_HEAD(&family->arenas);
-	family->rmap = file_inode(store)->i_mapping;
+	xa_init_flags(&family->regions, XA_FLAGS_ALLOC | XA_FLAGS_ACCOUNT);
+	xa_init_flags(&family->lent, XA_FLAGS_ACCOUNT);
+	family->store = file_inode(store)->i_mapping;
 	store->private_data = family;
 	return family;
+}
+
+/* The store's file is closed: nobody is left. */
+void mh_family_free(struct mh_family *family)
+{
+	if (!family)
+		return;
+	WARN_ON_ONCE(!list_empty(&family->arenas) || !xa_empty(&family->regions));
+	xa_destroy(&family->regions);
+	xa_destroy(&family->lent);
+	kfree(family);
+}
+
+static struct mh_arena *mh_arena_create_first(struct file *store, struct mm_struct *mm)
+{
+	struct mh_family *family = mh_family_create(store);
+	struct mh_arena *arena;
+
+	if (!family)
+		return NULL;
+	arena = mh_arena_create(family, mm);
+	if (!arena)
+		return NULL;
+	arena->top = mh_layer_create(family);
+	if (!arena->top) {
+		mh_arena_free(arena);
+		return NULL;
+	}
+	arena->top->arena = arena;
+	list_add(&arena->family_node, &family->arenas);
+	mh_arena_publish(arena);
+	return arena;
 }
 
 /**
@@ -247,8 +217,7 @@ static struct mh_family *mh_family_create(struct file *store)
  */
 int mh_arena_mmap(struct file *file, struct vm_area_struct *vma)
 {
-	struct mh_arena *arena = NULL;
-	struct mh_family *family;
+	struct mh_arena *arena;
 	struct file *store;
 
 	if (!(vma->vm_flags & VM_SHARED) || vma->vm_pgoff ||
@@ -257,9 +226,7 @@ int mh_arena_mmap(struct file *file, struct vm_area_struct *vma)
 	store = mh_store_create();
 	if (IS_ERR(store))
 		return PTR_ERR(store);
-	family = mh_family_create(store);
-	if (family)
-		arena = mh_arena_create(family, vma->vm_mm, store);
+	arena = mh_arena_create_first(store, vma->vm_mm);
 	if (arena) {
 		vma_set_file(vma, store);
 		vma->vm_ops = &mh_vm_ops;
@@ -271,46 +238,35 @@ int mh_arena_mmap(struct file *file, struct vm_area_struct *vma)
 	return arena ? 0 : -ENOMEM;
 }
 
-/**
- * mh_zap - remove all page table entries of some indices
- * @arena: the arena; relatives lose their entries of the same indices, too
- * @index: first index
- * @nr: how many
- *
- * Context: process; sleeps. Whether entries can come back at once is up to the
- * caller, who holds the folio's lock or has the removal window over them.
- */
-void mh_zap(struct mh_arena *arena, pgoff_t index, unsigned long nr)
+/* Context: family->tree and arena->lock held. */
+static u64 mh_arena_resident(struct mh_arena *arena)
 {
-	unmap_mapping_range(arena->family->rmap, (loff_t)index << PAGE_SHIFT,
-			    (loff_t)nr << PAGE_SHIFT, 0);
-}
+	struct mh_layer *layer = arena->top;
+	struct mh_family *family = arena->family;
+	unsigned long index;
+	u64 resident;
+	void *entry;
 
-/* Is there a page, in memory or in swap? */
-bool mh_slot_present(struct mh_arena *arena, pgoff_t slot)
-{
-	return xa_load(&mh_store_mapping(arena)->i_pages, slot);
-}
+	resident = mh_store_count(family, layer->base, layer->base + MH_MAX_ARENA_PAGES);
+	/* Slots of other regions, which it has taken over; a group's is counted once. */
+	xa_for_each(&layer->alias, index, entry) {
+		pgoff_t slot = xa_to_value(entry);
+		struct mh_group *group = xa_load(&layer->groups, slot);
 
-/**
- * mh_slot_page - get a slot's page, from swap or zero-filled if need be
- * @arena: the arena
- * @slot: page of the store
- *
- * Context: process; sleeps, allocates from the caller's memory cgroup.
- * Return: the page with a reference, not locked; or an ERR_PTR.
- */
-struct page *mh_slot_page(struct mh_arena *arena, pgoff_t slot)
-{
-	struct address_space *mapping = mh_store_mapping(arena);
-
-	return shmem_read_mapping_page_gfp(mapping, slot, mapping_gfp_mask(mapping));
+		if (mh_region(slot) != mh_region(layer->base) &&
+		    (!group || group->member[0] == index))
+			resident += mh_slot_present(family, slot);
+	}
+	return resident;
 }
 
 /**
  * mh_arena_show - write what a process's arenas hold to an fdinfo file
  * @m: where to
  * @mm: the process
+ *
+ * Pages are those of the process's own layers: what it still sees of relatives counts
+ * where it is kept, so that the sum over all processes is right.
  */
 void mh_arena_show(struct seq_file *m, struct mm_struct *mm)
 {
@@ -321,10 +277,14 @@ void mh_arena_show(struct seq_file *m, struct mm_struct *mm)
 	list_for_each_entry(arena, &mh_arenas, node) {
 		if (arena->mm != mm)
 			continue;
+		down_read(&arena->family->tree);
+		mutex_lock(&arena->lock);
 		arenas++;
-		resident += READ_ONCE(mh_store_mapping(arena)->nrpages);
-		meshed += atomic64_read(&arena->nr_meshed);
+		resident += mh_arena_resident(arena);
+		meshed += atomic_long_read(&arena->top->nr_meshed);
 		merged += atomic64_read(&arena->nr_merged);
+		mutex_unlock(&arena->lock);
+		up_read(&arena->family->tree);
 	}
 	mutex_unlock(&mh_arenas_lock);
 	seq_printf(m, "mesh-arenas:\t%llu\n", arenas);

@@ -9,6 +9,7 @@
 #ifndef MH_COMPAT_H
 #define MH_COMPAT_H
 
+#include <linux/fs.h>
 #include <linux/mm.h>
 
 #ifndef MH_HAVE_VM_FLAGS_SET
@@ -27,5 +28,17 @@ static inline void vm_flags_clear(struct vm_area_struct *vma, unsigned long flag
 /* There, but not for modules. Only asked of folios of one page. */
 #define folio_mapcount(folio)	page_mapcount(&(folio)->page)
 #endif
+
+/* Where nothing that works on one VMA is exported, relatives lose their entries, too. */
+static inline void zap_vma_range(struct vm_area_struct *vma, unsigned long addr,
+				 unsigned long size)
+{
+#ifdef MH_HAVE_ZAP_PAGE_RANGE_SINGLE
+	zap_page_range_single(vma, addr, size, NULL);
+#else
+	unmap_mapping_range(vma->vm_file->f_mapping,
+			    ((loff_t)vma->vm_pgoff << PAGE_SHIFT) + addr - vma->vm_start, size, 0);
+#endif
+}
 
 #endif /* MH_COMPAT_H */

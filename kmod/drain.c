@@ -35,7 +35,7 @@ static void mh_drain_this_cpu(struct work_struct *work)
 {
 	struct mh_drain_work *drain = container_of(work, struct mh_drain_work, work);
 
-	mh_zap(drain->arena, drain->index, 1);
+	mh_zap(drain->arena->family, drain->index, 1);
 }
 
 /**

@@ -3,35 +3,47 @@
 /*
  * Page faults on an arena.
  *
- * Both handlers return with the folio locked and the alias checked under that lock;
+ * Both handlers return with the folio locked and the slot checked under that lock;
  * mm/ installs the PTE before it unlocks. So whoever holds the folio's lock knows
  * that no PTE for it is being installed, and that the next fault will see what was
  * done meanwhile. No lock of the arena is taken unless the index is in a removal
- * window or its slot is armed.
+ * window, its slot is armed, or the process has relatives.
  */
 #include <linux/sched/signal.h>
 
 #include "meshhelper.h"
+
+/* Return: whether the lock was taken, for mh_unlock_tree(). */
+static bool mh_lock_tree(struct mh_arena *arena)
+{
+	bool related = READ_ONCE(arena->related);
+
+	if (related)
+		down_read(&arena->family->tree);
+	return related;
+}
+
+static void mh_unlock_tree(struct mh_arena *arena, bool locked)
+{
+	if (locked)
+		up_read(&arena->family->tree);
+}
+
+/* What fork passes on ends with the last index that was ever touched. */
+static void mh_touch(struct mh_arena *arena, pgoff_t index)
+{
+	long end = atomic_long_read(&arena->touched_end);
+
+	while ((long)index >= end)
+		if (atomic_long_try_cmpxchg(&arena->touched_end, &end, index + 1))
+			break;
+}
 
 /* Context: the slot's folio is locked, see mh_page_current(). */
 static bool mh_window_covers(struct mh_arena *arena, pgoff_t index)
 {
 	return index < READ_ONCE(arena->window_end) &&
 	       index >= READ_ONCE(arena->window_first);
-}
-
-/*
- * The slot became a spare while the page was waited for, and the wait may have ended
- * with a new page in it: nobody else would free that.
- */
-static void mh_drop_spare(struct mh_arena *arena, pgoff_t slot)
-{
-	if (!mh_slot_spare(arena, slot))
-		return;
-	mutex_lock(&arena->lock);
-	if (mh_slot_spare(arena, slot))
-		mh_free_slots(arena, slot, slot + 1);
-	mutex_unlock(&arena->lock);
 }
 
 /* Removal holds arena->lock as long as its window is open. */
@@ -47,16 +59,53 @@ static void mh_window_wait(struct mh_arena *arena, pgoff_t index)
 static bool mh_page_current(struct mh_arena *arena, struct page *page, pgoff_t index,
 			    pgoff_t slot)
 {
-	struct folio *folio = page_folio(page);
-
 	/*
 	 * Pairs with the barrier in mh_window_open(): either this fault sees the
 	 * window, or the removal finds the page in the store and waits for its lock.
 	 */
 	smp_mb();
-	return folio->mapping == mh_store_mapping(arena) &&
-	       folio->index + folio_page_idx(folio, page) == slot &&
-	       mh_slot(arena, index) == slot && !mh_window_covers(arena, index);
+	return mh_slot_page_is(arena->family, page, slot) &&
+	       mh_resolve(arena->top, index, NULL) == slot &&
+	       !mh_window_covers(arena, index);
+}
+
+/* Context: the slot's folio is locked. Whoever copies it up will find the mark. */
+static int mh_lend(struct mh_family *family, pgoff_t slot)
+{
+	if (xa_load(&family->lent, slot))
+		return 0;
+	return xa_err(xa_store(&family->lent, slot, xa_mk_value(1), GFP_KERNEL_ACCOUNT));
+}
+
+/* Return: 0 with vmf->page set and locked; an errno; or 1 to be called again. */
+static int mh_fault_page(struct mh_arena *arena, struct vm_fault *vmf)
+{
+	struct mh_family *family = arena->family;
+	struct mh_layer *owner;
+	struct page *page;
+	pgoff_t slot;
+	int err;
+
+	slot = mh_resolve(arena->top, vmf->pgoff, &owner);
+	if (owner != arena->top && vmf->flags & FAULT_FLAG_WRITE)
+		return mh_copy_up(family, arena->top, vmf->pgoff) ?: 1;
+	page = mh_slot_page(family, slot);
+	if (IS_ERR(page))
+		return PTR_ERR(page);
+	lock_page(page);
+	if (mh_page_current(arena, page, vmf->pgoff, slot)) {
+		err = owner == arena->top ? 0 : mh_lend(family, slot);
+		if (!err) {
+			vmf->page = page;
+			return 0;
+		}
+	} else {
+		err = 1;
+	}
+	unlock_page(page);
+	put_page(page);
+	mh_drop_spare(family, owner, slot);
+	return err;
 }
 
 /**
@@ -65,55 +114,52 @@ static bool mh_page_current(struct mh_arena *arena, struct page *page, pgoff_t i
  *
  * Return: VM_FAULT_LOCKED with vmf->page set; VM_FAULT_NOPAGE to be called again;
  * VM_FAULT_OOM; VM_FAULT_SIGBUS beyond the store's end, for a page lost to a memory
- * error, or in a child whose copy could not be made at fork.
+ * error, or in a child that could not be given an arena at fork.
  */
 vm_fault_t mh_fault(struct vm_fault *vmf)
 {
 	struct mh_arena *arena = vmf->vma->vm_private_data;
-	struct page *page;
-	pgoff_t slot;
+	bool locked;
+	int ret;
 
 	if (!arena)
 		return VM_FAULT_SIGBUS;
 	mh_count(MH_COUNT_faults_total, 1);
+	mh_touch(arena, vmf->pgoff);
+	locked = mh_lock_tree(arena);
 	for (;;) {
-		slot = mh_slot(arena, vmf->pgoff);
-		page = mh_slot_page(arena, slot);
-		if (IS_ERR(page))
-			return vmf_error(PTR_ERR(page));
-		lock_page(page);
-		if (mh_page_current(arena, page, vmf->pgoff, slot))
+		ret = mh_fault_page(arena, vmf);
+		if (ret != 1 || fatal_signal_pending(current))
 			break;
-		unlock_page(page);
-		put_page(page);
-		mh_drop_spare(arena, slot);
-		if (fatal_signal_pending(current))
-			return VM_FAULT_NOPAGE;
 		mh_window_wait(arena, vmf->pgoff);
 	}
-	vmf->page = page;
-	return VM_FAULT_LOCKED;
+	mh_unlock_tree(arena, locked);
+	if (ret < 0)
+		return vmf_error(ret);
+	return ret ? VM_FAULT_NOPAGE : VM_FAULT_LOCKED;
 }
 
-/**
- * mh_page_mkwrite - vm_ops->page_mkwrite of an arena
- * @vmf: a write to a page that is mapped, or about to be, without write permission
- *
- * Every first write comes here, as the VMA asks for write notification; so do
- * writes to pages that userfaultfd protects in its asynchronous mode. This is where
- * a merge that has armed the slot loses against the writer.
- *
- * Return: VM_FAULT_LOCKED, or VM_FAULT_NOPAGE to have the fault tried again.
- */
-vm_fault_t mh_page_mkwrite(struct vm_fault *vmf)
+/* Before a write: what relatives see must not change. */
+static int mh_unshare(struct mh_arena *arena, pgoff_t index)
 {
-	struct mh_arena *arena = vmf->vma->vm_private_data;
+	struct mh_layer *upper = mh_layer_upper(arena->top);
+	int err = mh_copy_up(arena->family, arena->top, index);
+
+	if (!err && upper)
+		err = mh_copy_up(arena->family, upper, index);
+	return err;
+}
+
+/* With family->tree held if need be. */
+static vm_fault_t mh_page_mkwrite_locked(struct mh_arena *arena, struct vm_fault *vmf)
+{
+	int err = mh_unshare(arena, vmf->pgoff);
 	pgoff_t slot;
 
-	if (!arena)
-		return VM_FAULT_SIGBUS;
+	if (err)
+		return vmf_error(err);
 	lock_page(vmf->page);
-	slot = mh_slot(arena, vmf->pgoff);
+	slot = mh_resolve(arena->top, vmf->pgoff, NULL);
 	if (!mh_page_current(arena, vmf->page, vmf->pgoff, slot)) {
 		unlock_page(vmf->page);
 		return VM_FAULT_NOPAGE;
@@ -121,4 +167,29 @@ vm_fault_t mh_page_mkwrite(struct vm_fault *vmf)
 	if (xa_load(&arena->armed, slot))
 		xa_erase(&arena->armed, slot);
 	return VM_FAULT_LOCKED;
+}
+
+/**
+ * mh_page_mkwrite - vm_ops->page_mkwrite of an arena
+ * @vmf: a write to a page that is mapped, or about to be, without write permission
+ *
+ * Every first write comes here, as the VMA asks for write notification; so does the
+ * first one after a fork, which has removed the page table entries, and so do writes to
+ * pages that userfaultfd protects in its asynchronous mode. This is where a merge that
+ * has armed the slot loses against the writer.
+ *
+ * Return: VM_FAULT_LOCKED, or VM_FAULT_NOPAGE to have the fault tried again.
+ */
+vm_fault_t mh_page_mkwrite(struct vm_fault *vmf)
+{
+	struct mh_arena *arena = vmf->vma->vm_private_data;
+	vm_fault_t ret;
+	bool locked;
+
+	if (!arena)
+		return VM_FAULT_SIGBUS;
+	locked = mh_lock_tree(arena);
+	ret = mh_page_mkwrite_locked(arena, vmf);
+	mh_unlock_tree(arena, locked);
+	return ret;
 }

@@ -93,12 +93,12 @@ static int __init mh_init(void)
 	BUILD_BUG_ON(sizeof(struct meshhelper_pair) != 64);
 	BUILD_BUG_ON(sizeof(struct meshhelper_batch) != 48);
 
-	err = mh_arena_init();
+	err = mh_store_init();
 	if (err)
 		return err;
 	err = mh_drain_init();
 	if (err)
-		goto arena_exit;
+		goto store_exit;
 	err = misc_register(&mh_device);
 	if (err)
 		goto drain_exit;
@@ -106,8 +106,8 @@ static int __init mh_init(void)
 
 drain_exit:
 	mh_drain_exit();
-arena_exit:
-	mh_arena_exit();
+store_exit:
+	mh_store_exit();
 	return err;
 }
 
@@ -115,7 +115,7 @@ static void __exit mh_exit(void)
 {
 	misc_deregister(&mh_device);
 	mh_drain_exit();
-	mh_arena_exit();
+	mh_store_exit();
 }
 
 module_init(mh_init);

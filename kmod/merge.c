@@ -43,6 +43,7 @@ struct mh_half {
 /**
  * struct mh_merge - a merge on its way
  * @arena: arena of both spans, its lock held
+ * @layer: its top layer
  * @pair: the request
  * @armed: mode MESHHELPER_MERGE_ARMED, else _ZAP
  * @nr: pages in each span
@@ -52,6 +53,7 @@ struct mh_half {
  */
 struct mh_merge {
 	struct mh_arena *arena;
+	struct mh_layer *layer;
 	const struct meshhelper_pair *pair;
 	bool armed;
 	unsigned int nr;
@@ -126,8 +128,8 @@ static int mh_merge_slots(struct mh_merge *merge)
 	unsigned int i, j, n = 0;
 
 	for (i = 0; i < merge->nr; i++) {
-		merge->src[i].slot = mh_slot(merge->arena, merge->src[i].index);
-		merge->dst[i].slot = mh_slot(merge->arena, merge->dst[i].index);
+		merge->src[i].slot = mh_resolve(merge->layer, merge->src[i].index, NULL);
+		merge->dst[i].slot = mh_resolve(merge->layer, merge->dst[i].index, NULL);
 		if (merge->src[i].slot == merge->dst[i].slot)
 			return -EEXIST;
 		seen[n++] = merge->src[i].slot;
@@ -140,12 +142,28 @@ static int mh_merge_slots(struct mh_merge *merge)
 	return 0;
 }
 
+/*
+ * A page that relatives see, too, would have to be copied first: that costs more memory
+ * than the merge saves. Only a fork could make it shared again, and that needs mmap_lock.
+ */
+static bool mh_merge_shared(struct mh_merge *merge)
+{
+	unsigned int i;
+
+	for (i = 0; i < merge->nr; i++)
+		if (mh_index_shared(merge->layer, merge->src[i].index) ||
+		    mh_index_shared(merge->layer, merge->dst[i].index))
+			return true;
+	return false;
+}
+
 static unsigned int mh_present(struct mh_arena *arena, pgoff_t index, unsigned int nr)
 {
 	unsigned int i, present = 0;
 
 	for (i = 0; i < nr; i++)
-		present += mh_slot_present(arena, mh_slot(arena, index + i));
+		present += mh_slot_present(arena->family,
+					   mh_resolve(arena->top, index + i, NULL));
 	return present;
 }
 
@@ -170,7 +188,7 @@ static void mh_put_pages(struct mh_merge *merge)
 
 static int mh_get_page(struct mh_merge *merge, struct mh_half *half)
 {
-	struct page *page = mh_slot_page(merge->arena, half->slot);
+	struct page *page = mh_slot_page(merge->arena->family, half->slot);
 
 	if (IS_ERR(page))
 		return PTR_ERR(page);
@@ -199,8 +217,7 @@ static void mh_abort_joins(struct mh_merge *merge)
 
 	for (i = 0; i < merge->nr; i++)
 		if (merge->joined[i])
-			mh_join_abort(merge->arena, merge->src[i].index,
-				      merge->dst[i].index, merge->joined[i]);
+			mh_join_abort(merge->layer, merge->joined[i]);
 }
 
 static int mh_prepare_joins(struct mh_merge *merge)
@@ -209,7 +226,7 @@ static int mh_prepare_joins(struct mh_merge *merge)
 	unsigned int i;
 
 	for (i = 0; i < merge->nr; i++) {
-		joined = mh_join_prepare(merge->arena, merge->src[i].index,
+		joined = mh_join_prepare(merge->layer, merge->src[i].index,
 					 merge->dst[i].index);
 		if (IS_ERR(joined))
 			return PTR_ERR(joined);
@@ -244,8 +261,8 @@ static bool mh_page_usable(struct mh_merge *merge, struct mh_half *half)
 {
 	struct folio *folio = page_folio(half->page);
 
-	return folio->mapping == mh_store_mapping(merge->arena) &&
-	       folio->index == half->slot && !folio_test_large(folio) &&
+	return mh_slot_page_is(merge->arena->family, half->page, half->slot) &&
+	       !folio_test_large(folio) &&
 	       folio_test_uptodate(folio) && !folio_test_writeback(folio) &&
 	       !PageHWPoison(half->page);
 }
@@ -324,15 +341,15 @@ static void mh_copy_live(struct mh_merge *merge)
 
 static void mh_zap_index(struct mh_merge *merge, unsigned int i)
 {
-	struct mh_group *group = mh_group(merge->arena, merge->src[i].slot);
+	struct mh_group *group = xa_load(&merge->layer->groups, merge->src[i].slot);
 	unsigned int m;
 
 	if (!group) {
-		mh_zap(merge->arena, merge->src[i].index, 1);
+		mh_zap(merge->arena->family, merge->src[i].index, 1);
 		return;
 	}
 	for (m = 0; m < group->nr; m++)
-		mh_zap(merge->arena, group->member[m], 1);
+		mh_zap(merge->arena->family, group->member[m], 1);
 }
 
 static void mh_zap_src(struct mh_merge *merge)
@@ -341,9 +358,9 @@ static void mh_zap_src(struct mh_merge *merge)
 	unsigned int i;
 
 	for (i = 0; i < merge->nr; i++)
-		lone = lone && !mh_group(merge->arena, merge->src[i].slot);
+		lone = lone && !xa_load(&merge->layer->groups, merge->src[i].slot);
 	if (lone) {
-		mh_zap(merge->arena, merge->src[0].index, merge->nr);
+		mh_zap(merge->arena->family, merge->src[0].index, merge->nr);
 		return;
 	}
 	for (i = 0; i < merge->nr; i++)
@@ -358,7 +375,7 @@ static bool mh_pinned_after_zap(struct mh_merge *merge)
 {
 	if (!mh_any_pinned(merge, true))
 		return false;
-	mh_zap(merge->arena, merge->src[0].index, 1);
+	mh_zap(merge->arena->family, merge->src[0].index, 1);
 	return mh_any_pinned(merge, true);
 }
 
@@ -388,9 +405,8 @@ static void mh_commit(struct mh_merge *merge)
 	unsigned int i;
 
 	for (i = 0; i < merge->nr; i++)
-		mh_join_commit(merge->arena, merge->src[i].index, merge->dst[i].index,
-			       merge->joined[i]);
-	atomic64_add(merge->nr, &merge->arena->nr_meshed);
+		mh_join_commit(merge->layer, merge->src[i].index, merge->joined[i]);
+	atomic_long_add(merge->nr, &merge->layer->nr_meshed);
 	atomic64_add(merge->nr, &merge->arena->nr_merged);
 	mh_count(MH_COUNT_pages_meshed, merge->nr);
 	mh_count(MH_COUNT_pages_merged_total, merge->nr);
@@ -402,12 +418,8 @@ static void mh_free_src(struct mh_merge *merge)
 {
 	unsigned int i;
 
-	for (i = 0; i < merge->nr; i++) {
-		loff_t start = (loff_t)merge->src[i].slot << PAGE_SHIFT;
-
-		shmem_truncate_range(mh_store_inode(merge->arena), start,
-				     start + PAGE_SIZE - 1);
-	}
+	for (i = 0; i < merge->nr; i++)
+		mh_store_free(merge->arena->family, merge->src[i].slot, merge->src[i].slot + 1);
 }
 
 /* Context: arena->lock held, slots known. */
@@ -465,6 +477,8 @@ static int mh_merge_locked(struct mh_merge *merge, bool *may_drain)
 	err = mh_merge_slots(merge);
 	if (err)
 		return err;
+	if (mh_merge_shared(merge))
+		return -EUSERS;
 	gain = mh_merge_gain(merge);
 	if (gain > 0) {
 		err = mh_merge_try(merge);
@@ -485,6 +499,8 @@ static void mh_count_abort(int err)
 		mh_count(MH_COUNT_merge_aborts_again_total, 1);
 	else if (err == -EBUSY)
 		mh_count(MH_COUNT_merge_aborts_busy_total, 1);
+	else if (err == -EUSERS)
+		mh_count(MH_COUNT_merge_aborts_shared_total, 1);
 	else
 		mh_count(MH_COUNT_merge_aborts_other_total, 1);
 }
@@ -496,9 +512,12 @@ static int mh_merge_in_mm(struct mh_merge *merge, struct mm_struct *mm, bool *ma
 
 	if (ret)
 		return ret;
+	down_read(&merge->arena->family->tree);
 	mutex_lock(&merge->arena->lock);
+	merge->layer = merge->arena->top;
 	ret = mh_merge_locked(merge, may_drain);
 	mutex_unlock(&merge->arena->lock);
+	up_read(&merge->arena->family->tree);
 	return ret;
 }
 
@@ -548,7 +567,7 @@ static int mh_arm_span(struct mh_arena *arena, pgoff_t index, unsigned int nr)
 	if (!mh_present(arena, index, nr))
 		return -ENOENT;
 	for (i = 0; i < nr && !err; i++)
-		err = xa_err(xa_store(&arena->armed, mh_slot(arena, index + i),
+		err = xa_err(xa_store(&arena->armed, mh_resolve(arena->top, index + i, NULL),
 				      xa_mk_value(1), GFP_KERNEL));
 	return err;
 }
@@ -563,9 +582,11 @@ static int mh_arm_in_mm(struct mm_struct *mm, const struct meshhelper_pair *pair
 	if (!vma)
 		return -EFAULT;
 	arena = vma->vm_private_data;
+	down_read(&arena->family->tree);
 	mutex_lock(&arena->lock);
 	err = mh_arm_span(arena, linear_page_index(vma, pair->src), pair->pages);
 	mutex_unlock(&arena->lock);
+	up_read(&arena->family->tree);
 	return err;
 }
 

@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* SPDX-FileCopyrightText: The Mesh authors */
 /*
- * What the files of this module share: the arena, its alias map, its locks.
+ * What the files of this module share: arenas, their layers, alias maps and locks.
  *
- * An arena is a layer over one shmem file, its store. Three kinds of numbers:
+ * An arena is one process's view of a shmem file, the store, that it may have in
+ * common with relatives. Three kinds of numbers:
  *
  *	index	page of the arena as the process sees it: vma->vm_pgoff counts it
  *	slot	page of the store, where the contents are: the page cache counts it
- *	alias	the map index -> slot; an index that is not in it is its own slot
+ *	home	an index's own slot in a layer: that layer's base + index
  *
- * Before the first merge every index is its own slot and the arena is plain
- * shared memory. Merging index s into index d makes both map to d's slot and
- * frees the page of s's slot, which is then the group's spare:
+ * Before the first merge every index is at home and the arena is plain shared
+ * memory. Merging index s into index d makes both show d's slot and frees the page
+ * of s's slot, which is then the group's spare:
  *
  *	index   0   1   2   3            index   0   1   2   3
  *	        |   |   |   |   merge            |    \  |   |
@@ -21,27 +22,61 @@
  * A group of n indices that share one slot owns n - 1 spares, so an index that
  * leaves its group always finds a slot of its own, without allocation.
  *
+ * Layers. fork copies nothing. The child's arena gets an empty layer on top of its
+ * parent's; an index that the layer has no entry for is seen through it, in the
+ * layer below. The parent goes on in its own layer, so before it changes an index
+ * that the layer above still looks through to, that one gets a copy (copy-up,
+ * copyup.c), and so does a child that writes. Thus a layer that belongs to no
+ * process any more, or never did, does not change. A layer is all of
+ *
+ *	alias	index -> slot, for what is not at home, and for all that differs
+ *		from the layer below
+ *	base	first slot of its region of the store; 2^32 slots
+ *	groups	slot -> indices that share it
+ *	spares	slots that are kept for the groups' members
+ *
+ *	 parent's arena     child 1    child 2         child 3
+ *	      | top           | top      | top            | top
+ *	      |            +-----+    +-----+          +-----+
+ *	      |            | 0 2 |    |   3 |          | 1   |	what each has written to
+ *	      |            +--+--+    +--+--+          +--+--+
+ *	      |               +----+-----+                |
+ *	      |                 +--+--+   snapshot: what  |
+ *	      |                 | 1   |   the parent has  |
+ *	      |                 +--+--+   written to since|
+ *	      |                    +-----------+----------+
+ *	      |                             +--+--+
+ *	      |                             |     |   snapshot, newer
+ *	      |                             +--+--+
+ *	+-----+--------------------------------+--+
+ *	| 0  1  2  3                              |
+ *	+-----------------------------------------+
+ *
+ * So a layer with a process has at most one other directly above it, and one
+ * without has at least two: when fewer are left it is collapsed (collapse.c), and a
+ * chain of forks in which every parent exits has one layer, however long it is.
+ *
  * Family. vm_ops->open() at fork can neither fail nor move the child's VMA into
  * another reverse map (dup_mmap() inserts it next to the parent's). So all VMAs
- * that descend from one mmap() stay in the reverse map of the first store, the
- * family's, and every process of the family has an arena, thus a store, of its
- * own. PTEs are removed through the family's reverse map; that may hit the same
- * index of relatives, who simply fault again.
+ * that descend from one mmap() share one store and its reverse map. PTEs removed
+ * by way of it may be those of relatives at the same index, who fault again.
  *
  * Lock order, outermost first:
  *
- *	mmap_lock (fork: write; fault: read or the VMA's own; MERGE, ARM: read)
- *	  family->lock		list of the family's arenas
- *	  arena->lock		groups, removal window, who may change the alias map
- *	    folio locks		several only under arena->lock
- *	      i_mmap_rwsem, page table locks, xa_lock: inside mm/
+ *	mmap_lock (fork: write; fault: read; MERGE, ARM: read)
+ *	  family->tree		which layers there are, and whose; written by fork and exit
+ *	    arena->lock		groups of the arena's layer, removal window
+ *	      folio locks	several only under arena->lock, or as in copyup.c
+ *	        i_mmap_rwsem, page table locks, xa_lock: inside mm/
  *
- *	mh_arenas_lock (arena.c) is taken with none of these held, or innermost.
+ *	mh_arenas_lock (arena.c) is taken with none of these held; family->tree inside it.
  *
- * The folio lock is the barrier between faults and merges: the alias of an index
- * changes only while its slot's folio is locked, and a fault looks the alias up
- * again after it has locked the folio it found. Removal has a barrier of its own,
- * the removal window (remove.c), as it frees whole ranges at once.
+ * The folio lock is the barrier between faults and everything else: the slot that an
+ * index shows changes only while the old slot's folio is locked, and a fault looks the
+ * slot up again after it has locked the folio it found. Removal has a barrier of its
+ * own, the removal window (remove.c), as it frees whole ranges at once.
+ *
+ * A fault takes family->tree, for reading, only in an arena that has relatives.
  */
 #ifndef MESHHELPER_INTERNAL_H
 #define MESHHELPER_INTERNAL_H
@@ -52,6 +87,7 @@
 #include <linux/mm.h>
 #include <linux/mutex.h>
 #include <linux/pagemap.h>
+#include <linux/rwsem.h>
 #include <linux/shmem_fs.h>
 #include <linux/xarray.h>
 
@@ -60,24 +96,31 @@
 /* Most indices that may share one slot; -EMLINK beyond. */
 #define MH_MAX_GROUP	64
 
-/* Mark in the alias map, at an index: the slot of that number is a spare of a group. */
-#define MH_SPARE	XA_MARK_1
+/* Slots in a layer's region of the store: bounds the arena's index space. */
+#define MH_REGION_SHIFT		32
+#define MH_MAX_ARENA_PAGES	(1UL << MH_REGION_SHIFT)
 
-/* Bounds the arena's index space: the size of its store. */
-#define MH_MAX_ARENA_PAGES	((u64)1 << (44 - PAGE_SHIFT))
+/* Regions that fit into the largest file; the first is that of the oldest layer. */
+#define MH_MAX_REGIONS		((1UL << (63 - PAGE_SHIFT - MH_REGION_SHIFT)) - 1)
 
 /**
  * struct mh_family - processes that descend from one mmap() of the device
- * @rmap: mapping whose i_mmap holds every VMA of every member
- * @lock: protects @arenas
+ * @store: mapping of the store, whose i_mmap holds every VMA of every member
+ * @tree: protects @arenas, and of all layers: that they exist, how they are linked,
+ *	and whose they are
  * @arenas: one struct mh_arena for each process
+ * @regions: region -> how many reasons there are to keep it, as a value: being a
+ *	layer's own, and each of its slots that has passed to another layer
+ * @lent: slots with PTEs of processes that look through to them from a layer above
  *
  * Owned by the file that all these VMAs have as vm_file; freed with it.
  */
 struct mh_family {
-	struct address_space *rmap;
-	struct mutex lock;	/* protects arenas */
+	struct address_space *store;
+	struct rw_semaphore tree;
 	struct list_head arenas;
+	struct xarray regions;
+	struct xarray lent;
 };
 
 /**
@@ -95,18 +138,47 @@ struct mh_group {
 };
 
 /**
+ * struct mh_layer - what has changed since the layer below
+ * @lower: the layer seen where this one has nothing; NULL: it reads as zeroes there
+ * @uppers: layers that see this one as @lower, by @upper_node
+ * @upper_node: in @lower's @uppers
+ * @arena: whose top layer it is; NULL: that of nobody, it does not change
+ * @inherit_end: indices from here on are never seen in @lower
+ * @base: first slot of its region
+ * @alias: index -> slot, as values; faults read it without a lock
+ * @groups: slot -> struct mh_group, for slots with more than one index
+ * @spares: slots of @groups' members that no index shows
+ * @nr_meshed: indices that need no page of their own
+ *
+ * Of the indices that it has, each owns one slot: the one it shows or, but for one
+ * member of each group, a spare.
+ */
+struct mh_layer {
+	struct mh_layer *lower;
+	struct list_head uppers;
+	struct list_head upper_node;
+	struct mh_arena *arena;
+	pgoff_t inherit_end;
+	pgoff_t base;
+	struct xarray alias;
+	struct xarray groups;
+	struct xarray spares;
+	atomic_long_t nr_meshed;
+};
+
+/**
  * struct mh_arena - one process's arena
  * @ref: held by each VMA, and by whoever works on the arena without mmap_lock
  * @family: the relatives
  * @mm: whose arena this is; compared, never dereferenced
- * @store: shmem file that has the contents
+ * @top: its layer
+ * @related: does @top have a layer above or below? If not, it stays until the next
+ *	fork of this process; if so, only family->tree keeps it
+ * @touched_end: no index from here on was ever touched
  * @lock: see the lock order above
- * @alias: index -> slot, as values; faults read it without a lock
- * @groups: slot -> struct mh_group, for slots with more than one index
  * @armed: slots that are watched for writes, as values
  * @window_first: first index of the removal window
  * @window_end: end of the window; 0: no removal is going on
- * @nr_meshed: indices that need no page of their own
  * @nr_merged: pages merged since the arena was made
  * @family_node: in @family->arenas
  * @node: in the list of all arenas
@@ -115,56 +187,80 @@ struct mh_arena {
 	struct kref ref;
 	struct mh_family *family;
 	struct mm_struct *mm;
-	struct file *store;
-	struct mutex lock;	/* protects groups and the removal window */
-	struct xarray alias;
-	struct xarray groups;
+	struct mh_layer *top;
+	bool related;
+	atomic_long_t touched_end;
+	struct mutex lock;	/* protects groups of @top and the removal window */
 	struct xarray armed;
 	pgoff_t window_first;
 	pgoff_t window_end;
-	atomic64_t nr_meshed;
 	atomic64_t nr_merged;
 	struct list_head family_node;
 	struct list_head node;
 };
 
-static inline struct inode *mh_store_inode(struct mh_arena *arena)
+static inline pgoff_t mh_region(pgoff_t slot)
 {
-	return file_inode(arena->store);
-}
-
-static inline struct address_space *mh_store_mapping(struct mh_arena *arena)
-{
-	return mh_store_inode(arena)->i_mapping;
+	return slot >> MH_REGION_SHIFT;
 }
 
 /* arena.c: life of arenas and families */
-int mh_arena_init(void);
-void mh_arena_exit(void);
 extern const struct vm_operations_struct mh_vm_ops;
 int mh_arena_mmap(struct file *file, struct vm_area_struct *vma);
-struct mh_arena *mh_arena_create(struct mh_family *family, struct mm_struct *mm,
-				 struct file *store);
-struct file *mh_store_create(void);
+struct mh_arena *mh_arena_create(struct mh_family *family, struct mm_struct *mm);
+void mh_arena_publish(struct mh_arena *arena);
+void mh_arena_free(struct mh_arena *arena);
+void mh_family_free(struct mh_family *family);
 struct mh_arena *mh_arena_of_mm(struct mh_family *family, struct mm_struct *mm);
 void mh_arena_put(struct mh_arena *arena);
 void mh_arena_show(struct seq_file *m, struct mm_struct *mm);
-void mh_zap(struct mh_arena *arena, pgoff_t index, unsigned long nr);
-bool mh_slot_present(struct mh_arena *arena, pgoff_t slot);
-struct page *mh_slot_page(struct mh_arena *arena, pgoff_t slot);
 
-/* alias.c: the alias map and its groups */
-pgoff_t mh_slot(struct mh_arena *arena, pgoff_t index);
-bool mh_slot_spare(struct mh_arena *arena, pgoff_t slot);
-struct mh_group *mh_group(struct mh_arena *arena, pgoff_t slot);
-struct mh_group *mh_join_prepare(struct mh_arena *arena, pgoff_t src, pgoff_t dst);
-void mh_join_abort(struct mh_arena *arena, pgoff_t src, pgoff_t dst,
-		   struct mh_group *joined);
-void mh_join_commit(struct mh_arena *arena, pgoff_t src, pgoff_t dst,
-		    struct mh_group *joined);
-void mh_group_leave(struct mh_arena *arena, pgoff_t index);
-int mh_alias_copy(struct mh_arena *to, struct mh_arena *from);
-void mh_alias_destroy(struct mh_arena *arena);
+/* store.c: pages of a family's store, and page table entries for them */
+struct file *mh_store_create(void);
+void mh_store_free(struct mh_family *family, pgoff_t first, pgoff_t end);
+unsigned long mh_store_count(struct mh_family *family, pgoff_t first, pgoff_t end);
+bool mh_slot_present(struct mh_family *family, pgoff_t slot);
+struct page *mh_slot_page(struct mh_family *family, pgoff_t slot);
+bool mh_slot_page_is(struct mh_family *family, struct page *page, pgoff_t slot);
+void mh_zap(struct mh_family *family, pgoff_t index, unsigned long nr);
+int mh_store_init(void);
+void mh_store_exit(void);
+
+/* layer.c: which layers there are, and what is seen through them */
+struct mh_layer *mh_layer_create(struct mh_family *family);
+void mh_layers_destroy(struct mh_family *family, struct mh_layer *layer);
+pgoff_t mh_resolve(struct mh_layer *layer, pgoff_t index, struct mh_layer **owner);
+bool mh_layer_has(struct mh_layer *layer, pgoff_t index);
+struct mh_layer *mh_layer_upper(struct mh_layer *layer);
+bool mh_index_shared(struct mh_layer *layer, pgoff_t index);
+void mh_region_add(struct mh_family *family, pgoff_t region, long n);
+void mh_slot_disown(struct mh_family *family, struct mh_layer *layer, pgoff_t slot);
+void mh_layer_free(struct mh_family *family, struct mh_layer *layer);
+void mh_layer_put_on(struct mh_layer *upper, struct mh_layer *lower);
+void mh_layer_settle(struct mh_layer *layer);
+int mh_layer_fork(struct mh_arena *parent, struct mh_arena *child);
+struct mh_layer *mh_layer_leave(struct mh_arena *arena);
+
+/* collapse.c: one layer out of two */
+void mh_collapse(struct mh_family *family, struct mh_layer *layer);
+
+/* alias.c: the alias map of a layer and its groups */
+struct mh_group *mh_group_alloc(unsigned int nr);
+pgoff_t *mh_group_spares(struct mh_group *group);
+int mh_group_reserve(struct mh_layer *layer, struct mh_group *group);
+void mh_group_insert(struct mh_layer *layer, struct mh_group *group);
+struct mh_group *mh_join_prepare(struct mh_layer *layer, pgoff_t src, pgoff_t dst);
+void mh_join_abort(struct mh_layer *layer, struct mh_group *joined);
+void mh_join_commit(struct mh_layer *layer, pgoff_t src, struct mh_group *joined);
+void mh_group_leave(struct mh_layer *layer, pgoff_t index);
+void mh_alias_destroy(struct mh_layer *layer);
+
+/* copyup.c: a layer's own copy of what it sees in the layers below */
+int mh_copy_up(struct mh_family *family, struct mh_layer *layer, pgoff_t index);
+int mh_copy_up_range(struct mh_family *family, struct mh_layer *layer, pgoff_t first,
+		     pgoff_t end);
+int mh_hide_range(struct mh_family *family, struct mh_layer *layer, pgoff_t first, pgoff_t end);
+void mh_drop_spare(struct mh_family *family, struct mh_layer *layer, pgoff_t slot);
 
 /* fault.c: page faults */
 vm_fault_t mh_fault(struct vm_fault *vmf);
@@ -196,16 +292,18 @@ void mh_vm_open(struct vm_area_struct *vma);
  */
 #define MH_COUNTERS(X)			\
 	X(arenas)			\
+	X(layers)			\
 	X(pages_meshed)			\
 	X(merges_total)			\
 	X(pages_merged_total)		\
 	X(merge_aborts_again_total)	\
 	X(merge_aborts_busy_total)	\
+	X(merge_aborts_shared_total)	\
 	X(merge_aborts_other_total)	\
 	X(faults_total)			\
 	X(pages_removed_total)		\
 	X(forks_total)			\
-	X(fork_pages_copied_total)	\
+	X(copy_ups_total)		\
 	X(fork_failures_total)		\
 	X(drains_total)
 

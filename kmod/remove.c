@@ -10,6 +10,9 @@
  * kept unmapped by the removal window: faults inside it wait for arena->lock.
  *
  * An index that shares its slot leaves its group; the page stays with the others.
+ *
+ * Relatives that still look through to the arena get copies first, and where it looks
+ * through to a layer below itself, it is given holes of its own.
  */
 #include <linux/falloc.h>
 
@@ -34,12 +37,12 @@ static void mh_window_close(struct mh_arena *arena)
  */
 static void mh_wait_for_fault(struct mh_arena *arena, pgoff_t slot)
 {
-	void *entry = xa_load(&mh_store_mapping(arena)->i_pages, slot);
+	void *entry = xa_load(&arena->family->store->i_pages, slot);
 	struct page *page;
 
 	if (!entry || xa_is_value(entry))
 		return;
-	page = mh_slot_page(arena, slot);
+	page = mh_slot_page(arena->family, slot);
 	if (IS_ERR(page))
 		return;
 	lock_page(page);
@@ -47,34 +50,22 @@ static void mh_wait_for_fault(struct mh_arena *arena, pgoff_t slot)
 	put_page(page);
 }
 
-/* Slots of indices at home, which need no entry in the alias map to be found. */
+/* Slots of indices at home need no entry in the alias map to be found. */
 static void mh_wait_for_faults(struct mh_arena *arena, pgoff_t first, pgoff_t end)
 {
-	struct xarray *pages = &mh_store_mapping(arena)->i_pages;
-	unsigned long index = first;
+	struct xarray *pages = &arena->family->store->i_pages;
+	pgoff_t last = arena->top->base + end - 1;
+	unsigned long slot = arena->top->base + first, index;
 	void *entry;
 
-	for (; xa_find(pages, &index, end - 1, XA_PRESENT); index++) {
-		mh_wait_for_fault(arena, index);
+	for (; xa_find(pages, &slot, last, XA_PRESENT); slot++) {
+		mh_wait_for_fault(arena, slot);
 		cond_resched();
 	}
-	index = first;
-	xa_for_each_range(&arena->alias, index, entry, first, end - 1) {
+	xa_for_each_range(&arena->top->alias, index, entry, first, end - 1) {
 		mh_wait_for_fault(arena, xa_to_value(entry));
 		cond_resched();
 	}
-}
-
-static unsigned long mh_count_pages(struct mh_arena *arena, pgoff_t first, pgoff_t end)
-{
-	struct xarray *pages = &mh_store_mapping(arena)->i_pages;
-	unsigned long slot = first, nr = 0;
-
-	for (; xa_find(pages, &slot, end - 1, XA_PRESENT); slot++) {
-		nr++;
-		cond_resched();
-	}
-	return nr;
 }
 
 /**
@@ -92,54 +83,52 @@ void mh_free_slots(struct mh_arena *arena, pgoff_t first, pgoff_t end)
 
 	if (first >= end)
 		return;
-	mh_count(MH_COUNT_pages_removed_total, mh_count_pages(arena, first, end));
-	shmem_truncate_range(mh_store_inode(arena), (loff_t)first << PAGE_SHIFT,
-			     ((loff_t)end << PAGE_SHIFT) - 1);
+	mh_count(MH_COUNT_pages_removed_total, mh_store_count(arena->family, first, end));
+	mh_store_free(arena->family, first, end);
 	xa_for_each_range(&arena->armed, slot, entry, first, end - 1)
 		xa_erase(&arena->armed, slot);
 }
 
-/* The lone owner of a slot away from home gives back that slot's page. */
 static void mh_free_alias(struct mh_arena *arena, pgoff_t index)
 {
-	pgoff_t slot = mh_slot(arena, index);
+	pgoff_t slot = mh_resolve(arena->top, index, NULL);
 
-	if (mh_group(arena, slot)) {
-		mh_group_leave(arena, index);
-		atomic64_dec(&arena->nr_meshed);
-		mh_count(MH_COUNT_pages_meshed, -1);
-		return;
-	}
-	mh_free_slots(arena, slot, slot + 1);
+	if (xa_load(&arena->top->groups, slot))
+		mh_group_leave(arena->top, index);
+	else
+		mh_free_slots(arena, slot, slot + 1);
 }
 
 /*
- * Frees what the indices of the range use, and nothing else: the slot of an index
- * in the range may be in use by an index outside of it.
+ * Frees what the indices of the range use, and nothing else: the slot that is home to an
+ * index in the range may be in use by one outside of it. Then both have an entry.
  */
 static void mh_free_range(struct mh_arena *arena, pgoff_t first, pgoff_t end)
 {
-	struct mh_group *group;
+	pgoff_t base = arena->top->base;
 	unsigned long index;
 	void *entry;
 
-	/*
-	 * Members first. Those at home have no visible alias entry, but their slot
-	 * is that of a group, and then in [first, end).
-	 */
-	xa_for_each_range(&arena->groups, index, group, first, end - 1) {
-		if (mh_slot(arena, index) == index)
-			mh_free_alias(arena, index);
-	}
-	xa_for_each_range(&arena->alias, index, entry, first, end - 1)
+	xa_for_each_range(&arena->top->alias, index, entry, first, end - 1)
 		mh_free_alias(arena, index);
-
-	/* Now [first, end) minus the slots that are not those of lone, home indices. */
-	xa_for_each_range(&arena->alias, index, entry, first, end - 1) {
-		mh_free_slots(arena, first, index);
+	xa_for_each_range(&arena->top->alias, index, entry, first, end - 1) {
+		mh_free_slots(arena, base + first, base + index);
 		first = index + 1;
 	}
-	mh_free_slots(arena, first, end);
+	mh_free_slots(arena, base + first, base + end);
+}
+
+/* Nobody else may see the arena change, and it must not look through to others'. */
+static int mh_remove_prepare(struct mh_arena *arena, pgoff_t first, pgoff_t end)
+{
+	struct mh_layer *upper = mh_layer_upper(arena->top);
+	int err = 0;
+
+	if (upper)
+		err = mh_copy_up_range(arena->family, upper, first, end);
+	if (!err && arena->top->lower)
+		err = mh_hide_range(arena->family, arena->top, first, end);
+	return err;
 }
 
 static void mh_remove(struct mh_arena *arena, pgoff_t first, pgoff_t end)
@@ -147,7 +136,7 @@ static void mh_remove(struct mh_arena *arena, pgoff_t first, pgoff_t end)
 	mutex_lock(&arena->lock);
 	mh_window_open(arena, first, end);
 	mh_wait_for_faults(arena, first, end);
-	mh_zap(arena, first, end - first);
+	mh_zap(arena->family, first, end - first);
 	mh_free_range(arena, first, end);
 	mh_window_close(arena);
 	mutex_unlock(&arena->lock);
@@ -164,22 +153,29 @@ static void mh_remove(struct mh_arena *arena, pgoff_t first, pgoff_t end)
  *
  * Context: no locks held; sleeps.
  * Return: 0; -EOPNOTSUPP for other modes; -EINVAL when misaligned or out of range;
- * -ENXIO when the caller has no arena in this family.
+ * -ENXIO when the caller has no arena in this family; -ENOMEM when there is no memory
+ * for copies that relatives need, and -EINTR for a fatal signal, with nothing removed.
  */
 long mh_fallocate(struct file *file, int mode, loff_t offset, loff_t len)
 {
 	struct mh_family *family = file->private_data;
+	pgoff_t first = offset >> PAGE_SHIFT, end = (offset + len) >> PAGE_SHIFT;
 	struct mh_arena *arena;
+	int err;
 
 	if (mode != (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE))
 		return -EOPNOTSUPP;
-	if (!PAGE_ALIGNED(offset | len) ||
-	    (offset + len) >> PAGE_SHIFT > MH_MAX_ARENA_PAGES)
+	if (!PAGE_ALIGNED(offset | len) || end > MH_MAX_ARENA_PAGES)
 		return -EINVAL;
-	arena = family && current->mm ? mh_arena_of_mm(family, current->mm) : NULL;
-	if (!arena)
+	if (!family || !current->mm)
 		return -ENXIO;
-	mh_remove(arena, offset >> PAGE_SHIFT, (offset + len) >> PAGE_SHIFT);
-	mh_arena_put(arena);
-	return 0;
+	down_read(&family->tree);
+	arena = mh_arena_of_mm(family, current->mm);
+	err = arena ? mh_remove_prepare(arena, first, end) : -ENXIO;
+	if (!err)
+		mh_remove(arena, first, end);
+	up_read(&family->tree);
+	if (arena)
+		mh_arena_put(arena);
+	return err;
 }

@@ -89,6 +89,7 @@ static void scribble(struct arena *a)
 	struct meshhelper_pair pair = make_pair(page_at(a, 5), page_at(a, 6), SLOT);
 
 	memset(page_at(a, 0), '!', 4 * PAGE);
+	memset(page_at(a, 5), '!', 2 * PAGE);
 	if (merge_one(a, &pair))
 		die("merge");
 	if (madvise(page_at(a, 8), 8 * PAGE, MADV_REMOVE))
@@ -123,10 +124,104 @@ TEST_F(fork, parent_keeps_its_pages)
 	EXPECT_TRUE(same_frame(page_at(&self->a, 0), page_at(&self->a, 1)));
 }
 
-/* Aliases survive on both sides; the child merges on, and nothing is shared. */
+static int in_child(bool (*check)(struct arena *a), struct arena *a)
+{
+	pid_t pid = fork();
+
+	if (!pid)
+		_exit(check(a) ? 0 : 1);
+	return exit_code(pid);
+}
+
+static bool frames_are_parents(struct arena *a)
+{
+	static uint64_t frames[64];
+	pid_t pid;
+	int i;
+
+	for (i = 0; i < 32; i++) {
+		touch(page_at(a, i));
+		frames[i] = pfn_of(page_at(a, i));
+	}
+	pid = fork();
+	if (!pid) {
+		for (i = 0; i < 32; i++) {
+			touch(page_at(a, i));
+			if (!frames[i] || pfn_of(page_at(a, i)) != frames[i])
+				_exit(1);
+		}
+		_exit(0);
+	}
+	return !exit_code(pid);
+}
+
+/* Nobody writes, nothing is copied. */
+TEST_F(fork, shares_pages)
+{
+	long long copies = counter("copy_ups_total");
+
+	EXPECT_TRUE(frames_are_parents(&self->a));
+	EXPECT_EQ(0, in_child(frames_are_parents, &self->a));
+	EXPECT_EQ(copies, counter("copy_ups_total"));
+	EXPECT_TRUE(pristine(&self->a));
+}
+
+/* One copy for each page that is written to, whoever writes first, and an alias is one. */
+TEST_F(fork, copies_once)
+{
+	uint64_t frame = pfn_of(page_at(&self->a, 2));
+	long long copies = counter("copy_ups_total");
+	pid_t pid = fork();
+
+	if (!pid) {
+		wait_peer(self->down[0]);
+		page_at(&self->a, 0)[0] = '!';
+		if (page_at(&self->a, 1)[0] != '!' ||
+		    !same_frame(page_at(&self->a, 0), page_at(&self->a, 1)))
+			_exit(1);
+		page_at(&self->a, 2)[0] = '!';
+		_exit(page_at(&self->a, 2)[1] == 'C' ? 0 : 2);
+	}
+	page_at(&self->a, 2)[0] = '?';
+	/* The parent's pages stay where they are. */
+	EXPECT_EQ(frame, pfn_of(page_at(&self->a, 2)));
+	EXPECT_EQ(copies + 1, counter("copy_ups_total"));
+	signal_peer(self->down[1]);
+	EXPECT_EQ(0, exit_code(pid));
+	EXPECT_EQ(copies + 2, counter("copy_ups_total"));
+	EXPECT_EQ('A', *page_at(&self->a, 0));
+	page_at(&self->a, 3)[0] = '?';
+	EXPECT_EQ(copies + 2, counter("copy_ups_total"));
+}
+
+/* What relatives share is not merged: that would cost memory. */
+TEST_F(fork, shared_is_not_merged)
+{
+	struct meshhelper_pair pair = make_pair(page_at(&self->a, 2), page_at(&self->a, 1), SLOT);
+	long long aborts = counter("merge_aborts_shared_total");
+	pid_t pid = fork();
+
+	set_live(&pair, 2);
+	if (!pid) {
+		if (merge_one(&self->a, &pair) != -EUSERS || !pristine(&self->a))
+			_exit(1);
+		signal_peer(self->up[1]);
+		wait_peer(self->down[0]);
+		_exit(pristine(&self->a) ? 0 : 2);
+	}
+	wait_peer(self->up[0]);
+	EXPECT_EQ(-EUSERS, merge_one(&self->a, &pair));
+	EXPECT_TRUE(pristine(&self->a));
+	EXPECT_EQ(aborts + 2, counter("merge_aborts_shared_total"));
+	signal_peer(self->down[1]);
+	EXPECT_EQ(0, exit_code(pid));
+	EXPECT_EQ(0, merge_one(&self->a, &pair));
+	EXPECT_TRUE(same_frame(page_at(&self->a, 2), page_at(&self->a, 0)));
+}
+
+/* Aliases survive on both sides; the child merges on what it has written to. */
 TEST_F(fork, child_meshes)
 {
-	uint64_t parent_frame = pfn_of(page_at(&self->a, 0));
 	pid_t pid = fork();
 
 	if (!pid) {
@@ -134,8 +229,8 @@ TEST_F(fork, child_meshes)
 
 		if (!same_frame(page_at(&self->a, 0), page_at(&self->a, 1)))
 			_exit(1);
-		if (pfn_of(page_at(&self->a, 0)) == parent_frame)
-			_exit(2);
+		page_at(&self->a, 1)[7 * SLOT] = 'x';
+		page_at(&self->a, 2)[7 * SLOT] = 'x';
 		pair = make_pair(page_at(&self->a, 2), page_at(&self->a, 1), SLOT);
 		set_live(&pair, 2);
 		if (merge_one(&self->a, &pair))
@@ -143,15 +238,69 @@ TEST_F(fork, child_meshes)
 		if (page_at(&self->a, 0)[0] != 'A' || page_at(&self->a, 1)[SLOT] != 'B' ||
 		    page_at(&self->a, 2)[2 * SLOT] != 'C')
 			_exit(4);
-		/* The alias map was copied with its groups: leaving one works. */
+		/* Leaving a group works that was copied. */
 		if (madvise(page_at(&self->a, 0), PAGE, MADV_REMOVE))
 			_exit(5);
-		if (page_at(&self->a, 0)[0] || page_at(&self->a, 1)[SLOT] != 'B')
+		if (page_at(&self->a, 0)[0] || page_at(&self->a, 1)[SLOT] != 'B' ||
+		    page_at(&self->a, 2)[2 * SLOT] != 'C')
 			_exit(6);
 		_exit(0);
 	}
 	EXPECT_EQ(0, exit_code(pid));
 	EXPECT_TRUE(pristine(&self->a));
+}
+
+/* Of an inherited alias, one side is removed: in the child, then in the parent. */
+TEST_F(fork, remove_alias)
+{
+	pid_t pid = fork();
+
+	if (!pid) {
+		if (madvise(page_at(&self->a, 0), PAGE, MADV_REMOVE))
+			_exit(1);
+		if (page_at(&self->a, 0)[0] || page_at(&self->a, 1)[SLOT] != 'B')
+			_exit(2);
+		signal_peer(self->up[1]);
+		wait_peer(self->down[0]);
+		if (page_at(&self->a, 0)[0] || page_at(&self->a, 1)[SLOT] != 'B')
+			_exit(3);
+		page_at(&self->a, 0)[0] = 'c';
+		_exit(page_at(&self->a, 1)[0] == 'A' ? 0 : 4);
+	}
+	wait_peer(self->up[0]);
+	EXPECT_TRUE(pristine(&self->a));
+	EXPECT_EQ(0, madvise(page_at(&self->a, 1), PAGE, MADV_REMOVE));
+	EXPECT_EQ(0, page_at(&self->a, 1)[SLOT]);
+	memset(page_at(&self->a, 0), '!', PAGE);
+	signal_peer(self->down[1]);
+	EXPECT_EQ(0, exit_code(pid));
+	EXPECT_EQ('!', page_at(&self->a, 0)[0]);
+	EXPECT_EQ(0, page_at(&self->a, 1)[0]);
+}
+
+/* Memory that either gets after the fork is its own, and starts as zeroes. */
+TEST_F(fork, untouched_memory)
+{
+	pid_t pid = fork();
+
+	if (!pid) {
+		wait_peer(self->down[0]);
+		if (page_at(&self->a, 40)[0] || page_at(&self->a, 41)[0])
+			_exit(1);
+		page_at(&self->a, 40)[0] = 'c';
+		page_at(&self->a, 42)[0] = 'c';
+		signal_peer(self->up[1]);
+		wait_peer(self->down[0]);
+		_exit(page_at(&self->a, 40)[0] == 'c' && page_at(&self->a, 42)[0] == 'c' ? 0 : 2);
+	}
+	page_at(&self->a, 40)[0] = 'p';
+	signal_peer(self->down[1]);
+	wait_peer(self->up[0]);
+	EXPECT_EQ('p', page_at(&self->a, 40)[0]);
+	EXPECT_EQ(0, page_at(&self->a, 42)[0]);
+	page_at(&self->a, 42)[0] = 'p';
+	signal_peer(self->down[1]);
+	EXPECT_EQ(0, exit_code(pid));
 }
 
 TEST_F(fork, raw_clone)
@@ -174,31 +323,201 @@ TEST_F(fork, raw_clone)
 	EXPECT_EQ(0, exit_code(pid));
 }
 
-/* Each generation exits before its child looks. */
-TEST_F(fork, chain)
+/*
+ * Each generation exits when it has a child that is about to write. The first waits on a
+ * pipe for the last, which reports. Neither layers nor pages may pile up.
+ */
+static int generation(struct arena *a, unsigned int number)
 {
-	long long arenas = counter("arenas");
+	char *page = page_at(a, 8 + number % 16);
+	long long layers, resident;
+
+	if (page[number % PAGE] != (char)('A' + 8 + number % 16) && number < 16)
+		return 1;
+	if (number && *(volatile unsigned int *)page_at(a, 40) != number - 1)
+		return 2;
+	*(volatile unsigned int *)page_at(a, 40) = number;
+	page[0] = number;
+	if (!same_frame(page_at(a, 0), page_at(a, 1)))
+		return 3;
+	if (number % 100)
+		return 0;
+	layers = counter("layers");
+	resident = fdinfo_value(a, "mesh-resident");
+	if (layers > 8 || resident > 2 * 64 * 4)
+		return 4;
+	return 0;
+}
+
+static void chain_of_forks(struct arena *a, unsigned int generations, int done)
+{
+	unsigned int i;
+	int code = 0;
+
+	for (i = 0; i < generations && !code; i++) {
+		pid_t pid = fork();
+
+		if (pid < 0)
+			code = 9;
+		if (pid)
+			break;
+		code = generation(a, i);
+	}
+	/* Only the last one, or one that has failed, has anything to say. */
+	if (i == generations || code)
+		if (write(done, &code, sizeof(code)) != sizeof(code))
+			die("write");
+	_exit(0);
+}
+
+TEST_F_TIMEOUT(fork, chain, 240)
+{
+	long long arenas = counter("arenas"), layers = counter("layers");
+	int code = -1;
 	pid_t pid = fork();
+
+	if (!pid)
+		chain_of_forks(&self->a, 10000, self->up[1]);
+	close(self->up[1]);
+	EXPECT_EQ(sizeof(code), read(self->up[0], &code, sizeof(code)));
+	EXPECT_EQ(0, code);
+	EXPECT_EQ(0, exit_code(pid));
+	EXPECT_TRUE(pristine(&self->a));
+	/* The last of them may be on its way still. */
+	for (code = 0; code < 100 && counter("arenas") > arenas; code++)
+		usleep(10000);
+	EXPECT_EQ(arenas, counter("arenas"));
+	EXPECT_EQ(layers, counter("layers"));
+}
+
+/* A chain of processes that all live on; each has changed the page of its number. */
+static int nest(struct arena *a, unsigned int depth)
+{
+	unsigned int i;
+	pid_t pid;
+
+	memset(page_at(a, 32 + depth), 'a' + depth, PAGE);
+	page_at(a, 2)[depth] = 'a' + depth;
+	if (depth < 20) {
+		pid = fork();
+		if (!pid)
+			_exit(nest(a, depth + 1));
+		memset(page_at(a, 3), 'a' + depth, PAGE);
+		if (exit_code(pid))
+			return 1;
+	}
+	for (i = 0; i <= 20; i++)
+		if (page_at(a, 2)[i] != (char)(i <= depth ? 'a' + i : 'C') ||
+		    page_at(a, 32 + i)[PAGE - 1] != (char)(i <= depth ? 'a' + i : 0))
+			return 2;
+	return page_at(a, 3)[1] == (char)(depth < 20 ? 'a' + depth : 'D') ? 0 : 3;
+}
+
+TEST_F(fork, nested)
+{
+	pid_t pid = fork();
+
+	if (!pid)
+		_exit(nest(&self->a, 0));
+	EXPECT_EQ(0, exit_code(pid));
+	EXPECT_TRUE(pristine(&self->a));
+}
+
+#define SIBLINGS	3
+
+/* Child @n was forked when page 4 was 'n' and pages 5 to 4 + n had been written to. */
+static bool sibling_sees(struct arena *a, unsigned int n)
+{
 	unsigned int i;
 
-	if (!pid) {
-		for (i = 0; i < 20; i++) {
-			pid = fork();
-			if (pid < 0)
-				_exit(9);
-			if (pid)
-				_exit(exit_code(pid));
-			if (page_at(&self->a, 40)[0] != (char)i)
-				_exit(10 + i);
-			if (!same_frame(page_at(&self->a, 0), page_at(&self->a, 1)))
-				_exit(50 + i);
-			page_at(&self->a, 40)[0] = i + 1;
+	if (page_at(a, 4)[9] != (char)('0' + n))
+		return false;
+	for (i = 0; i < 8; i++)
+		if (page_at(a, 5 + i)[9] != (char)(i < n ? '+' : 'F' + i))
+			return false;
+	return page_at(a, 0)[0] == 'A' && page_at(a, 1)[SLOT] == 'B';
+}
+
+static int sibling(struct arena *a, unsigned int n, int go)
+{
+	wait_peer(go);
+	if (!sibling_sees(a, n))
+		return 1;
+	page_at(a, 4)[0] = 'w';
+	page_at(a, 0)[PAGE - 1] = 'w';
+	return sibling_sees(a, n) && page_at(a, 1)[PAGE - 1] == 'w' ? 0 : 2;
+}
+
+/* Siblings forked between writes of the parent each keep their moment, in any order. */
+TEST_F(fork, siblings)
+{
+	static const unsigned int orders[][SIBLINGS] = {
+		{ 0, 1, 2 }, { 0, 2, 1 }, { 1, 0, 2 }, { 1, 2, 0 }, { 2, 0, 1 }, { 2, 1, 0 },
+	};
+	long long layers = counter("layers");
+	unsigned int order, i;
+
+	for (order = 0; order < 6; order++) {
+		int go[SIBLINGS][2];
+		pid_t pid[SIBLINGS];
+
+		for (i = 0; i < 8; i++)
+			memset(page_at(&self->a, 5 + i), 'F' + i, PAGE);
+		for (i = 0; i < SIBLINGS; i++) {
+			memset(page_at(&self->a, 4), '0' + i, PAGE);
+			ASSERT_EQ(0, pipe(go[i]));
+			pid[i] = fork();
+			if (!pid[i])
+				_exit(sibling(&self->a, i, go[i][0]));
+			memset(page_at(&self->a, 5 + i), '+', PAGE);
 		}
+		memset(page_at(&self->a, 4), '9', PAGE);
+		for (i = 0; i < SIBLINGS; i++) {
+			signal_peer(go[orders[order][i]][1]);
+			EXPECT_EQ(0, exit_code(pid[orders[order][i]]));
+		}
+		for (i = 0; i < SIBLINGS; i++) {
+			close(go[i][0]);
+			close(go[i][1]);
+		}
+		EXPECT_EQ(layers, counter("layers"));
+	}
+	EXPECT_EQ('9', page_at(&self->a, 4)[0]);
+	EXPECT_EQ('A', page_at(&self->a, 0)[PAGE - 1]);
+}
+
+/* The parent exits first, with siblings of different age alive. */
+TEST_F(fork, orphans)
+{
+	long long arenas = counter("arenas"), layers = counter("layers");
+	unsigned int i;
+	pid_t pid = fork();
+	int code;
+
+	if (!pid) {
+		for (i = 0; i < SIBLINGS; i++) {
+			memset(page_at(&self->a, 4), '0' + i, PAGE);
+			if (!fork()) {
+				code = sibling(&self->a, i, self->down[0]);
+				if (write(self->up[1], &code, sizeof(code)) != sizeof(code))
+					_exit(1);
+				_exit(0);
+			}
+			memset(page_at(&self->a, 5 + i), '+', PAGE);
+		}
+		memset(page_at(&self->a, 0), '!', 32 * PAGE);
 		_exit(0);
 	}
 	EXPECT_EQ(0, exit_code(pid));
+	for (i = 0; i < SIBLINGS; i++) {
+		signal_peer(self->down[1]);
+		EXPECT_EQ(sizeof(code), read(self->up[0], &code, sizeof(code)));
+		EXPECT_EQ(0, code);
+	}
 	EXPECT_TRUE(pristine(&self->a));
-	EXPECT_EQ(arenas, counter("arenas"));
+	for (i = 0; i < 100 && counter("arenas") > arenas; i++)
+		usleep(10000);
+	EXPECT_EQ(layers, counter("layers"));
 }
 
 /* What only the child held is freed with it, and so is the parent's before it. */
@@ -212,7 +531,7 @@ TEST_F(fork, exit_frees)
 		_exit(pristine(&self->a) ? 0 : 1);
 	}
 	EXPECT_EQ(arenas + 1, counter("arenas"));
-	EXPECT_EQ(meshed + 1, counter("pages_meshed"));
+	EXPECT_EQ(meshed, counter("pages_meshed"));
 	munmap(self->a.base, 64 * PAGE);
 	EXPECT_EQ(arenas, counter("arenas"));
 	signal_peer(self->down[1]);
@@ -235,6 +554,8 @@ TEST_F(fork, split_mappings)
 
 		if (!pristine(&self->a))
 			_exit(1);
+		page_at(&self->a, 3)[0] = 'x';
+		page_at(&self->a, 20)[0] = 'x';
 		_exit(merge_one(&self->a, &pair) ? 2 : 0);
 	}
 	EXPECT_EQ(0, exit_code(pid));

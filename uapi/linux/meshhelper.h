@@ -13,7 +13,8 @@
  *
  * and lives as long as it is mapped; the descriptor may be closed at once. It
  * grows by mremap(2) in place, pages are given back by madvise(MADV_REMOVE), and
- * after fork the child owns a copy: nothing is ever shared between processes.
+ * after fork parent and child each go on with what there was: pages are shared until
+ * one of them writes, and no process ever sees what another has written since.
  *
  * The requests below act on the arenas of the calling process, through any
  * descriptor of the device: they name addresses, never files.
@@ -91,6 +92,7 @@ struct meshhelper_info {
  *
  *	* -EAGAIN: a page of @src was written since it was armed, or never armed
  *	* -EBUSY: a page is in use by I/O, or by something else inside the kernel
+ *	* -EUSERS: a page is shared with a relative since fork; that saves as much
  *	* -ENOENT: a page of one of the spans does not exist; nothing to gain
  *	* -EEXIST: the two spans share their pages already
  *	* -EINVAL: misaligned, overlapping, or a slot that is not inside the span

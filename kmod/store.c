@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// SPDX-FileCopyrightText: The Mesh authors
+/*
+ * Stores: the shmem files that keep the pages of arenas, and page table entries that
+ * map them.
+ *
+ * A family has one store, which is the file of all its VMAs. A page at its root's home
+ * is where shmem expects it, VMA offset equal to file offset, so it is in the reverse
+ * map like any shmem page and can be swapped out. A page that is mapped anywhere else
+ * cannot while it is mapped.
+ */
+#include <linux/file.h>
+#include <linux/module.h>
+#include <linux/mount.h>
+#include <uapi/linux/fcntl.h>
+
+#include "meshhelper.h"
+
+/*
+ * Where stores live: a tmpfs of our own, so that shmem_enabled does not apply. A page
+ * of a large folio cannot be merged, and one folio would span spare slots.
+ */
+static struct vfsmount *mh_stores;
+
+int mh_store_init(void)
+{
+	struct file_system_type *tmpfs = get_fs_type("tmpfs");
+	char options[] = "huge=never";
+
+	if (!tmpfs)
+		return -ENODEV;
+	mh_stores = vfs_kern_mount(tmpfs, SB_KERNMOUNT, tmpfs->name, options);
+	return PTR_ERR_OR_ZERO(mh_stores);
+}
+
+void mh_store_exit(void)
+{
+	kern_unmount(mh_stores);
+}
+
+static int mh_store_release(struct inode *inode, struct file *file)
+{
+	mh_family_free(file->private_data);
+	return 0;
+}
+
+/* No read, write, mmap: what is left is madvise(MADV_REMOVE), and msync() in vain. */
+static const struct file_operations mh_store_fops = {
+	.owner = THIS_MODULE,
+	.fallocate = mh_fallocate,
+	.fsync = noop_fsync,
+	.release = mh_store_release,
+};
+
+/**
+ * mh_store_create - make a shmem file that keeps a family's pages
+ *
+ * The seals are for whoever opens it through /proc/PID/map_files, as plain shmem:
+ * nobody may write to it, punch holes or truncate behind the alias maps' back.
+ *
+ * Context: process; sleeps.
+ * Return: the file, to be given back by fput(), or an ERR_PTR.
+ */
+struct file *mh_store_create(void)
+{
+	const struct file_operations *fops = &mh_store_fops;
+	struct file *file;
+
+	file = shmem_file_setup_with_mnt(mh_stores, "mesh-arena", MAX_LFS_FILESIZE,
+					 VM_NORESERVE);
+	if (IS_ERR(file))
+		return file;
+	SHMEM_I(file_inode(file))->seals = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW |
+					   F_SEAL_WRITE | F_SEAL_FUTURE_WRITE;
+	/* fput() will drop this reference with the file's operations. */
+	__module_get(THIS_MODULE);
+	replace_fops(file, fops);
+	return file;
+}
+
+/**
+ * mh_store_free - free the pages of a range of slots
+ * @family: whose
+ * @first: first slot
+ * @end: slot after the last
+ *
+ * Context: process; sleeps. No page table entry shows a slot of the range, or only
+ * where slot and index are the same, and none can come back.
+ */
+void mh_store_free(struct mh_family *family, pgoff_t first, pgoff_t end)
+{
+	unsigned long slot;
+	void *entry;
+
+	shmem_truncate_range(family->store->host, (loff_t)first << PAGE_SHIFT,
+			     ((loff_t)end << PAGE_SHIFT) - 1);
+	xa_for_each_range(&family->lent, slot, entry, first, end - 1)
+		xa_erase(&family->lent, slot);
+}
+
+/* How many slots of a range have a page, in memory or in swap. */
+unsigned long mh_store_count(struct mh_family *family, pgoff_t first, pgoff_t end)
+{
+	unsigned long slot = first, nr = 0;
+
+	for (; xa_find(&family->store->i_pages, &slot, end - 1, XA_PRESENT); slot++) {
+		nr++;
+		cond_resched();
+	}
+	return nr;
+}
+
+/* Is there a page, in memory or in swap? */
+bool mh_slot_present(struct mh_family *family, pgoff_t slot)
+{
+	return xa_load(&family->store->i_pages, slot);
+}
+
+/**
+ * mh_slot_page - get a slot's page, from swap or zero-filled if need be
+ * @family: whose store
+ * @slot: page of the store
+ *
+ * Context: process; sleeps, allocates from the caller's memory cgroup.
+ * Return: the page with a reference, not locked; or an ERR_PTR.
+ */
+struct page *mh_slot_page(struct mh_family *family, pgoff_t slot)
+{
+	return shmem_read_mapping_page_gfp(family->store, slot,
+					   mapping_gfp_mask(family->store));
+}
+
+/* With @page locked: is it still that of @slot? */
+bool mh_slot_page_is(struct mh_family *family, struct page *page, pgoff_t slot)
+{
+	struct folio *folio = page_folio(page);
+
+	return folio->mapping == family->store &&
+	       folio->index + folio_page_idx(folio, page) == slot;
+}
+
+/**
+ * mh_zap - remove all page table entries of some indices, those of relatives included
+ * @family: the relatives
+ * @index: first index
+ * @nr: how many
+ *
+ * Context: process; sleeps. Whether entries can come back at once is up to the
+ * caller, who holds the folio's lock or has the removal window over them.
+ */
+void mh_zap(struct mh_family *family, pgoff_t index, unsigned long nr)
+{
+	unmap_mapping_range(family->store, (loff_t)index << PAGE_SHIFT,
+			    (loff_t)nr << PAGE_SHIFT, 0);
+}
