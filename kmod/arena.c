@@ -167,7 +167,6 @@ static struct mh_family *mh_family_create(struct file *store)
 	init_rwsem(&family->tree);
 	INIT_LIST_HEAD(&family->arenas);
 	xa_init_flags(&family->regions, XA_FLAGS_ALLOC | XA_FLAGS_ACCOUNT);
-	xa_init_flags(&family->lent, XA_FLAGS_ACCOUNT);
 	family->store = file_inode(store)->i_mapping;
 	store->private_data = family;
 	return family;
@@ -180,7 +179,6 @@ void mh_family_free(struct mh_family *family)
 		return;
 	WARN_ON_ONCE(!list_empty(&family->arenas) || !xa_empty(&family->regions));
 	xa_destroy(&family->regions);
-	xa_destroy(&family->lent);
 	kfree(family);
 }
 

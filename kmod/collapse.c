@@ -46,6 +46,8 @@ static int mh_absorb_prepare(struct mh_family *family, struct mh_layer *lower,
 		err = err ?: xa_reserve(&lower->groups, index, GFP_KERNEL_ACCOUNT);
 	xa_for_each(&upper->spares, index, entry)
 		err = err ?: xa_reserve(&lower->spares, index, GFP_KERNEL_ACCOUNT);
+	xa_for_each(&upper->lent, index, entry)
+		err = err ?: xa_reserve(&lower->lent, index, GFP_KERNEL_ACCOUNT);
 	index = mh_next_at_home(family, upper, upper->inherit_end);
 	for (; index != ULONG_MAX && !err; index = mh_next_at_home(family, upper, index + 1))
 		err = xa_reserve(&lower->alias, index, GFP_KERNEL_ACCOUNT);
@@ -107,6 +109,8 @@ static void mh_absorb_groups(struct mh_family *family, struct mh_layer *lower,
 		if (mh_region(slot) == mh_region(upper->base))
 			mh_region_add(family, mh_region(slot), 1);
 	}
+	xa_for_each(&upper->lent, slot, entry)
+		xa_store(&lower->lent, slot, entry, GFP_NOWAIT);
 	atomic_long_add(atomic_long_read(&upper->nr_meshed), &lower->nr_meshed);
 }
 

@@ -29,6 +29,11 @@ static inline void vm_flags_clear(struct vm_area_struct *vma, unsigned long flag
 #define folio_mapcount(folio)	page_mapcount(&(folio)->page)
 #endif
 
+#ifndef MH_HAVE_APPLY_TO_EXISTING_PAGE_RANGE
+/* Makes the page tables that are missing, too. */
+#define apply_to_existing_page_range	apply_to_page_range
+#endif
+
 /* Where nothing that works on one VMA is exported, relatives lose their entries, too. */
 static inline void zap_vma_range(struct vm_area_struct *vma, unsigned long addr,
 				 unsigned long size)

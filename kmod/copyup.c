@@ -109,15 +109,16 @@ static struct mh_group *mh_group_seen(struct mh_layer *layer, struct mh_layer *o
 }
 
 /* Page table entries of those who have looked through to @slot so far. */
-static void mh_unlend(struct mh_family *family, struct mh_group *seen, pgoff_t slot)
+static void mh_unlend(struct mh_family *family, struct mh_layer *owner,
+		      struct mh_group *seen, pgoff_t slot)
 {
 	unsigned int i;
 
-	if (!xa_load(&family->lent, slot))
+	if (!xa_load(&owner->lent, slot))
 		return;
 	for (i = 0; i < seen->nr; i++)
 		mh_zap(family, seen->member[i], 1);
-	xa_erase(&family->lent, slot);
+	xa_erase(&owner->lent, slot);
 }
 
 /* A group of one is none. */
@@ -157,7 +158,7 @@ static int mh_copy_up_locked(struct mh_family *family, struct mh_layer *layer,
 	set_page_dirty(to);
 	err = mh_insert_seen(layer, seen);
 	if (!err) {
-		mh_unlend(family, seen, slot);
+		mh_unlend(family, owner, seen, slot);
 		mh_count(MH_COUNT_copy_ups_total, 1);
 	}
 	if (err || seen->nr == 1)
@@ -306,7 +307,7 @@ static int mh_hide(struct mh_family *family, struct mh_layer *layer, pgoff_t ind
 	if (mh_slot_page_is(family, from, slot) &&
 	    mh_resolve(layer, index, &now) == slot && now == owner) {
 		ret = mh_set_hole(layer, index);
-		if (!ret)
+		if (!ret && xa_load(&owner->lent, slot))
 			mh_zap(family, index, 1);
 	}
 	unlock_page(from);

@@ -70,11 +70,11 @@ static bool mh_page_current(struct mh_arena *arena, struct page *page, pgoff_t i
 }
 
 /* Context: the slot's folio is locked. Whoever copies it up will find the mark. */
-static int mh_lend(struct mh_family *family, pgoff_t slot)
+static int mh_lend(struct mh_layer *owner, pgoff_t slot)
 {
-	if (xa_load(&family->lent, slot))
+	if (xa_load(&owner->lent, slot))
 		return 0;
-	return xa_err(xa_store(&family->lent, slot, xa_mk_value(1), GFP_KERNEL_ACCOUNT));
+	return xa_err(xa_store(&owner->lent, slot, xa_mk_value(1), GFP_KERNEL_ACCOUNT));
 }
 
 /* Return: 0 with vmf->page set and locked; an errno; or 1 to be called again. */
@@ -94,7 +94,7 @@ static int mh_fault_page(struct mh_arena *arena, struct vm_fault *vmf)
 		return PTR_ERR(page);
 	lock_page(page);
 	if (mh_page_current(arena, page, vmf->pgoff, slot)) {
-		err = owner == arena->top ? 0 : mh_lend(family, slot);
+		err = owner == arena->top ? 0 : mh_lend(owner, slot);
 		if (!err) {
 			vmf->page = page;
 			return 0;

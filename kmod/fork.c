@@ -5,18 +5,45 @@
  *
  * dup_mmap() calls vm_ops->open for the child's VMA with both mmap_locks held for
  * writing, so the parent neither faults nor merges; family->tree keeps removal out. It
- * copies no page table entries of shared mappings. The parent's are removed, so that
- * each first write comes to mh_page_mkwrite() and is preceded by a copy-up; other
+ * copies no page table entries of shared mappings. The parent's are write-protected, so
+ * that each first write comes to mh_page_mkwrite() and is preceded by a copy-up; other
  * threads of the parent wait for the end of the fork in their next page fault. That is
  * so for every kind of fork, raw clone() included.
  */
 #include <linux/mm.h>
+#include <linux/mmu_notifier.h>
+#include <linux/pgtable.h>
 #include <linux/userfaultfd_k.h>
 
 #include "meshhelper.h"
 
+static int mh_write_protect_pte(pte_t *pte, unsigned long addr, void *mm)
+{
+	pte_t entry = ptep_get(pte);
+
+	if (pte_present(entry) && pte_write(entry))
+		ptep_set_wrprotect(mm, addr, pte);
+	return 0;
+}
+
+/*
+ * As for anonymous memory, it is dup_mmap() that flushes the TLB, at its end; until then
+ * the child does not run, and the parent's other threads may write to what both will see.
+ * Who mirrors the page tables has to be told, which only mm/ can do, so there the entries
+ * are removed.
+ */
+static void mh_write_protect(struct vm_area_struct *vma)
+{
+	unsigned long size = vma->vm_end - vma->vm_start;
+
+	if (mm_has_notifiers(vma->vm_mm) ||
+	    apply_to_existing_page_range(vma->vm_mm, vma->vm_start, size,
+					 mh_write_protect_pte, vma->vm_mm))
+		zap_vma_range(vma, vma->vm_start, size);
+}
+
 /* Context: the parent's mmap_lock held for writing; it is current's. */
-static void mh_zap_process(struct mh_arena *arena)
+static void mh_write_protect_arena(struct mh_arena *arena)
 {
 	VMA_ITERATOR(vmi, current->mm, 0);
 	struct vm_area_struct *vma;
@@ -25,7 +52,7 @@ static void mh_zap_process(struct mh_arena *arena)
 		return mh_zap(arena->family, 0, MH_MAX_ARENA_PAGES);
 	for_each_vma(vmi, vma)
 		if (vma->vm_ops == &mh_vm_ops && vma->vm_private_data == arena)
-			zap_vma_range(vma, vma->vm_start, vma->vm_end - vma->vm_start);
+			mh_write_protect(vma);
 }
 
 /* Context: family->tree held for writing. */
@@ -35,7 +62,7 @@ static struct mh_arena *mh_fork_arena(struct mh_arena *parent, struct mm_struct 
 
 	if (!child)
 		return NULL;
-	mh_zap_process(parent);
+	mh_write_protect_arena(parent);
 	if (mh_layer_fork(parent, child)) {
 		mh_arena_free(child);
 		return NULL;

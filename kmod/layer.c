@@ -52,6 +52,7 @@ struct mh_layer *mh_layer_create(struct mh_family *family)
 	xa_init_flags(&layer->alias, XA_FLAGS_ACCOUNT);
 	xa_init_flags(&layer->groups, XA_FLAGS_ACCOUNT);
 	xa_init_flags(&layer->spares, XA_FLAGS_ACCOUNT);
+	xa_init_flags(&layer->lent, XA_FLAGS_ACCOUNT);
 	mh_count(MH_COUNT_layers, 1);
 	return layer;
 }
@@ -61,6 +62,7 @@ void mh_layer_free(struct mh_family *family, struct mh_layer *layer)
 {
 	mh_region_add(family, mh_region(layer->base), -1);
 	mh_alias_destroy(layer);
+	xa_destroy(&layer->lent);
 	mh_count(MH_COUNT_layers, -1);
 	kfree(layer);
 }
@@ -172,9 +174,11 @@ bool mh_index_shared(struct mh_layer *layer, pgoff_t index)
 	return !mh_layer_has(layer, index) || (upper && !mh_layer_has(upper, index));
 }
 
-/* Whether faults need family->tree; see struct mh_arena. */
+/* There may be a layer less above: whether faults need family->tree, and what is lent. */
 void mh_layer_settle(struct mh_layer *layer)
 {
+	if (list_empty(&layer->uppers))
+		xa_destroy(&layer->lent);
 	if (layer->arena)
 		WRITE_ONCE(layer->arena->related,
 			   layer->lower || !list_empty(&layer->uppers));

@@ -111,7 +111,6 @@
  * @arenas: one struct mh_arena for each process
  * @regions: region -> how many reasons there are to keep it, as a value: being a
  *	layer's own, and each of its slots that has passed to another layer
- * @lent: slots with PTEs of processes that look through to them from a layer above
  *
  * Owned by the file that all these VMAs have as vm_file; freed with it.
  */
@@ -120,7 +119,6 @@ struct mh_family {
 	struct rw_semaphore tree;
 	struct list_head arenas;
 	struct xarray regions;
-	struct xarray lent;
 };
 
 /**
@@ -148,6 +146,7 @@ struct mh_group {
  * @alias: index -> slot, as values; faults read it without a lock
  * @groups: slot -> struct mh_group, for slots with more than one index
  * @spares: slots of @groups' members that no index shows
+ * @lent: slots with PTEs of processes that look through to them from a layer above
  * @nr_meshed: indices that need no page of their own
  *
  * Of the indices that it has, each owns one slot: the one it shows or, but for one
@@ -163,6 +162,7 @@ struct mh_layer {
 	struct xarray alias;
 	struct xarray groups;
 	struct xarray spares;
+	struct xarray lent;
 	atomic_long_t nr_meshed;
 };
 

@@ -89,13 +89,8 @@ struct file *mh_store_create(void)
  */
 void mh_store_free(struct mh_family *family, pgoff_t first, pgoff_t end)
 {
-	unsigned long slot;
-	void *entry;
-
 	shmem_truncate_range(family->store->host, (loff_t)first << PAGE_SHIFT,
 			     ((loff_t)end << PAGE_SHIFT) - 1);
-	xa_for_each_range(&family->lent, slot, entry, first, end - 1)
-		xa_erase(&family->lent, slot);
 }
 
 /* How many slots of a range have a page, in memory or in swap. */
