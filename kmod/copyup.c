@@ -63,62 +63,105 @@ static int mh_set_hole(struct mh_layer *layer, pgoff_t index)
 	return 0;
 }
 
+/**
+ * struct mh_copy_up - a copy-up on its way
+ * @family: whose
+ * @layer: gets the copy
+ * @vma: whose page table entries are to be removed, if nobody's else can be concerned
+ * @index: page of the arena
+ * @owner: layer that has the contents so far
+ * @slot: where they are
+ * @from: their page
+ * @to: page of @index's home in @layer
+ */
+struct mh_copy_up {
+	struct mh_family *family;
+	struct mh_layer *layer;
+	struct vm_area_struct *vma;
+	pgoff_t index;
+	struct mh_layer *owner;
+	pgoff_t slot;
+	struct page *from;
+	struct page *to;
+};
+
+/* Does @layer look through to the slot at @index? */
+static bool mh_looks_through(struct mh_copy_up *up, pgoff_t index)
+{
+	struct mh_layer *owner;
+
+	return mh_resolve(up->layer, index, &owner) == up->slot && owner == up->owner;
+}
+
 /*
  * No page: the copy is a hole, too. A copy-up of the same index into a layer between may
- * have come before the page went, so whether @slot is still the one is asked afterwards.
+ * have come before the page went, so whether the slot is still the one is asked afterwards.
  *
  * Return: 0, an errno, or 1 if there is a page after all.
  */
-static int mh_copy_up_hole(struct mh_family *family, struct mh_layer *layer, pgoff_t index,
-			   struct mh_layer *owner, pgoff_t slot)
+static int mh_copy_up_hole(struct mh_copy_up *up)
 {
-	if (xa_load(&owner->groups, slot) || mh_slot_present(family, slot))
+	if (xa_load(&up->owner->groups, up->slot) || mh_slot_present(up->family, up->slot))
 		return 1;
 	/*
 	 * Pairs with the lock of the alias map, which orders mh_insert_seen() before the
 	 * page's removal.
 	 */
 	smp_rmb();
-	if (mh_resolve(layer, index, NULL) != slot)
+	if (!mh_looks_through(up, up->index))
 		return 1;
-	return mh_set_hole(layer, index);
+	return mh_set_hole(up->layer, up->index);
 }
 
-/* The members of the owner's group that @layer still looks through to. */
-static struct mh_group *mh_group_seen(struct mh_layer *layer, struct mh_layer *owner,
-				      pgoff_t index, pgoff_t slot)
+/* The members of the owner's group that the layer still looks through to. */
+static struct mh_group *mh_group_seen(struct mh_copy_up *up)
 {
-	struct mh_group *group = xa_load(&owner->groups, slot), *seen;
+	struct mh_group *group = xa_load(&up->owner->groups, up->slot), *seen;
+	pgoff_t base = up->layer->base, member;
 	unsigned int i;
 
 	seen = mh_group_alloc(group ? group->nr : 1);
 	if (!seen)
 		return NULL;
-	seen->slot = layer->base + index;
-	seen->member[seen->nr++] = index;
+	seen->slot = base + up->index;
+	seen->member[seen->nr++] = up->index;
 	for (i = 0; group && i < group->nr; i++) {
-		pgoff_t member = group->member[i];
-		struct mh_layer *from;
-
-		if (member == index || mh_resolve(layer, member, &from) != slot || from != owner)
+		member = group->member[i];
+		if (member == up->index || !mh_looks_through(up, member))
 			continue;
-		mh_group_spares(seen)[seen->nr - 1] = layer->base + member;
+		mh_group_spares(seen)[seen->nr - 1] = base + member;
 		seen->member[seen->nr++] = member;
 	}
 	return seen;
 }
 
-/* Page table entries of those who have looked through to @slot so far. */
-static void mh_unlend(struct mh_family *family, struct mh_layer *owner,
-		      struct mh_group *seen, pgoff_t slot)
+/* Remove the entry of one process only; if it is in another VMA, that of relatives, too. */
+static void mh_zap_index(struct mh_copy_up *up, pgoff_t index)
+{
+	struct vm_area_struct *vma = up->vma;
+
+	if (vma && index >= vma->vm_pgoff && index - vma->vm_pgoff < vma_pages(vma))
+		zap_vma_range(vma, vma->vm_start + ((index - vma->vm_pgoff) << PAGE_SHIFT),
+			      PAGE_SIZE);
+	else
+		mh_zap(up->family, index, 1);
+}
+
+/*
+ * Page table entries of those who have looked through to the slot so far, by way of the
+ * layer that no longer does. A process that has nobody above it is alone in that, and others
+ * may go on to look through.
+ */
+static void mh_unlend(struct mh_copy_up *up, struct mh_group *seen)
 {
 	unsigned int i;
 
-	if (!xa_load(&owner->lent, slot))
+	if (!xa_load(&up->owner->lent, up->slot))
 		return;
 	for (i = 0; i < seen->nr; i++)
-		mh_zap(family, seen->member[i], 1);
-	xa_erase(&owner->lent, slot);
+		mh_zap_index(up, seen->member[i]);
+	if (!up->vma)
+		xa_erase(&up->owner->lent, up->slot);
 }
 
 /* A group of one is none. */
@@ -143,22 +186,20 @@ static int mh_insert_seen(struct mh_layer *layer, struct mh_group *seen)
  * Context: both pages locked, and checked. Memory may be allocated under the folio lock,
  * as reclaim only tries to get it.
  */
-static int mh_copy_up_locked(struct mh_family *family, struct mh_layer *layer,
-			     struct mh_layer *owner, pgoff_t index, pgoff_t slot,
-			     struct page *from, struct page *to)
+static int mh_copy_up_locked(struct mh_copy_up *up)
 {
-	struct mh_group *seen = mh_group_seen(layer, owner, index, slot);
+	struct mh_group *seen = mh_group_seen(up);
 	int err;
 
 	if (!seen)
 		return -ENOMEM;
-	copy_highpage(to, from);
-	flush_dcache_page(to);
+	copy_highpage(up->to, up->from);
+	flush_dcache_page(up->to);
 	/* In no page table yet: without the mark, reclaim would drop it. */
-	set_page_dirty(to);
-	err = mh_insert_seen(layer, seen);
+	set_page_dirty(up->to);
+	err = mh_insert_seen(up->layer, seen);
 	if (!err) {
-		mh_unlend(family, owner, seen, slot);
+		mh_unlend(up, seen);
 		mh_count(MH_COUNT_copy_ups_total, 1);
 	}
 	if (err || seen->nr == 1)
@@ -166,47 +207,41 @@ static int mh_copy_up_locked(struct mh_family *family, struct mh_layer *layer,
 	return err;
 }
 
-/* Context: @from locked. Return: 0, an errno, or 1 to be called again. */
-static int mh_copy_up_from(struct mh_family *family, struct mh_layer *layer,
-			   struct mh_layer *owner, pgoff_t index, pgoff_t slot,
-			   struct page *from, struct page *to)
+/* Context: @up->from locked. Return: 0, an errno, or 1 to be called again. */
+static int mh_copy_up_from(struct mh_copy_up *up)
 {
-	struct mh_layer *now;
 	int ret = 1;
 
-	if (!mh_slot_page_is(family, from, slot) ||
-	    mh_resolve(layer, index, &now) != slot || now != owner)
+	if (!mh_slot_page_is(up->family, up->from, up->slot) || !mh_looks_through(up, up->index))
 		return 1;
-	lock_page(to);
-	if (mh_slot_page_is(family, to, layer->base + index))
-		ret = mh_copy_up_locked(family, layer, owner, index, slot, from, to);
-	unlock_page(to);
+	lock_page(up->to);
+	if (mh_slot_page_is(up->family, up->to, up->layer->base + up->index))
+		ret = mh_copy_up_locked(up);
+	unlock_page(up->to);
 	return ret;
 }
 
-static int mh_copy_up_page(struct mh_family *family, struct mh_layer *layer,
-			   struct mh_layer *owner, pgoff_t index, pgoff_t slot)
+static int mh_copy_up_page(struct mh_copy_up *up)
 {
-	struct page *from, *to;
 	int ret;
 
-	from = mh_slot_page(family, slot);
-	if (IS_ERR(from))
-		return PTR_ERR(from);
-	to = mh_slot_page(family, layer->base + index);
-	if (IS_ERR(to)) {
-		put_page(from);
-		return PTR_ERR(to);
+	up->from = mh_slot_page(up->family, up->slot);
+	if (IS_ERR(up->from))
+		return PTR_ERR(up->from);
+	up->to = mh_slot_page(up->family, up->layer->base + up->index);
+	if (IS_ERR(up->to)) {
+		put_page(up->from);
+		return PTR_ERR(up->to);
 	}
-	lock_page(from);
-	ret = mh_copy_up_from(family, layer, owner, index, slot, from, to);
-	unlock_page(from);
-	put_page(to);
-	put_page(from);
+	lock_page(up->from);
+	ret = mh_copy_up_from(up);
+	unlock_page(up->from);
+	put_page(up->to);
+	put_page(up->from);
 	/* Another member of the group was faster, or the owner has freed the slot. */
 	if (ret == 1) {
-		mh_drop_spare(family, layer, layer->base + index);
-		mh_drop_spare(family, owner, slot);
+		mh_drop_spare(up->family, up->layer, up->layer->base + up->index);
+		mh_drop_spare(up->family, up->owner, up->slot);
 	}
 	return ret;
 }
@@ -216,23 +251,29 @@ static int mh_copy_up_page(struct mh_family *family, struct mh_layer *layer,
  * @family: whose
  * @layer: the layer
  * @index: page of the arena
+ * @vma: where the process of @layer is in a page fault; NULL in any other context
  *
  * Return: 0, also if there was nothing to do; -ENOMEM, or -EIO for a page that was lost,
  * with nothing changed.
  */
-int mh_copy_up(struct mh_family *family, struct mh_layer *layer, pgoff_t index)
+int mh_copy_up(struct mh_family *family, struct mh_layer *layer, pgoff_t index,
+	       struct vm_area_struct *vma)
 {
-	struct mh_layer *owner;
-	pgoff_t slot;
+	struct mh_copy_up up = {
+		.family = family,
+		.layer = layer,
+		.index = index,
+		.vma = list_empty(&layer->uppers) ? vma : NULL,
+	};
 	int ret;
 
 	do {
-		slot = mh_resolve(layer, index, &owner);
-		if (owner == layer)
+		up.slot = mh_resolve(layer, index, &up.owner);
+		if (up.owner == layer)
 			return 0;
-		ret = mh_copy_up_hole(family, layer, index, owner, slot);
+		ret = mh_copy_up_hole(&up);
 		if (ret == 1)
-			ret = mh_copy_up_page(family, layer, owner, index, slot);
+			ret = mh_copy_up_page(&up);
 	} while (ret == 1);
 	return ret;
 }
@@ -280,7 +321,7 @@ int mh_copy_up_range(struct mh_family *family, struct mh_layer *layer, pgoff_t f
 	for (; index < end && !err; index = mh_next_seen(family, layer, index + 1, end)) {
 		if (fatal_signal_pending(current))
 			return -EINTR;
-		err = mh_copy_up(family, layer, index);
+		err = mh_copy_up(family, layer, index, NULL);
 		cond_resched();
 	}
 	return err;

@@ -88,7 +88,7 @@ static int mh_fault_page(struct mh_arena *arena, struct vm_fault *vmf)
 
 	slot = mh_resolve(arena->top, vmf->pgoff, &owner);
 	if (owner != arena->top && vmf->flags & FAULT_FLAG_WRITE)
-		return mh_copy_up(family, arena->top, vmf->pgoff) ?: 1;
+		return mh_copy_up(family, arena->top, vmf->pgoff, vmf->vma) ?: 1;
 	page = mh_slot_page(family, slot);
 	if (IS_ERR(page))
 		return PTR_ERR(page);
@@ -140,20 +140,20 @@ vm_fault_t mh_fault(struct vm_fault *vmf)
 }
 
 /* Before a write: what relatives see must not change. */
-static int mh_unshare(struct mh_arena *arena, pgoff_t index)
+static int mh_unshare(struct mh_arena *arena, struct vm_fault *vmf)
 {
 	struct mh_layer *upper = mh_layer_upper(arena->top);
-	int err = mh_copy_up(arena->family, arena->top, index);
+	int err = mh_copy_up(arena->family, arena->top, vmf->pgoff, vmf->vma);
 
 	if (!err && upper)
-		err = mh_copy_up(arena->family, upper, index);
+		err = mh_copy_up(arena->family, upper, vmf->pgoff, NULL);
 	return err;
 }
 
 /* With family->tree held if need be. */
 static vm_fault_t mh_page_mkwrite_locked(struct mh_arena *arena, struct vm_fault *vmf)
 {
-	int err = mh_unshare(arena, vmf->pgoff);
+	int err = mh_unshare(arena, vmf);
 	pgoff_t slot;
 
 	if (err)

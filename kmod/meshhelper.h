@@ -256,7 +256,8 @@ void mh_group_leave(struct mh_layer *layer, pgoff_t index);
 void mh_alias_destroy(struct mh_layer *layer);
 
 /* copyup.c: a layer's own copy of what it sees in the layers below */
-int mh_copy_up(struct mh_family *family, struct mh_layer *layer, pgoff_t index);
+int mh_copy_up(struct mh_family *family, struct mh_layer *layer, pgoff_t index,
+	       struct vm_area_struct *vma);
 int mh_copy_up_range(struct mh_family *family, struct mh_layer *layer, pgoff_t first,
 		     pgoff_t end);
 int mh_hide_range(struct mh_family *family, struct mh_layer *layer, pgoff_t first, pgoff_t end);
