@@ -7,14 +7,20 @@
  * (an ioctl for each pair, an ioctl for a batch, an io_uring command for a batch) and
  * by how writers are kept out (zap; armed: ARM, write-protect, MERGE).
  *
- * Second table: pairs merged per second, and how long a bystander's access to one of
- * the pages that are being merged takes. The bystander is a thread that accesses a
- * random source page of the batch at hand, again and again, reading or writing.
+ * Second table: pages merged per second, and how long a bystander's accesses take. The
+ * bystander is a thread that accesses a random source page of the request at hand,
+ * reading or writing, then rests for a moment and does it again. Requests are small
+ * here, or it would seldom meet the page that is being merged.
  *
- * Pages have 32 slots of 128 bytes; the odd ones of each source are live. All numbers
- * are medians over rounds, in which the cases take turns.
+ * Pages have 32 slots of 128 bytes; the odd ones of each source are live. Costs and
+ * rates are medians over rounds, in which the cases take turns; accesses are those of
+ * all rounds together.
  *
  *	merge-cost [-n PAIRS] [-r ROUNDS]
+ *
+ * In a virtual machine without hardware acceleration all times that involve two
+ * processors depend on what else the host does. "vm.sh --icount" makes them repeatable:
+ * each instruction takes a nanosecond there.
  */
 #include "arena.h"
 #include "ring.h"
@@ -22,12 +28,18 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <sys/prctl.h>
 #include <time.h>
 
 #define SLOT		128
 #define BATCH		256
 #define MAX_ROUNDS	99
-#define MAX_SAMPLES	2000000
+#define FEW		16
+#define REST_US		20
+#define MAX_SAMPLES	200000
+
+/* An access that takes longer was more than a memory access. */
+#define STALL_US	1.0
 
 /* Pages touched after those that are going to be merged: see fill(). */
 #define LATER_PAGES	64
@@ -226,10 +238,9 @@ static void print_costs(void)
  */
 struct stall {
 	double rate[MAX_ROUNDS];
-	double half[MAX_ROUNDS];
-	double p99[MAX_ROUNDS];
-	double max[MAX_ROUNDS];
 	double unmerged[MAX_ROUNDS];
+	unsigned int samples;
+	float us[MAX_SAMPLES];
 };
 
 static struct stall stalls[NR_MODES][NR_BYSTANDERS];
@@ -237,21 +248,23 @@ static struct stall quiet[NR_BYSTANDERS];
 
 static struct {
 	struct arena *arena;
+	struct stall *to;
 	bool writes;
-	atomic_uint batch;
+	atomic_uint at;
 	atomic_bool stop;
 	atomic_bool started;
-	unsigned int samples;
-	uint32_t ticks[MAX_SAMPLES];
 } watch;
 
 static void *stand_by(void *unused)
 {
+	struct stall *s = watch.to;
 	uint64_t state = 1, start;
 
+	/* Or each rest would be 50 us longer. */
+	prctl(PR_SET_TIMERSLACK, 1);
 	watch.started = true;
-	while (!watch.stop && watch.samples < MAX_SAMPLES) {
-		unsigned int pair = watch.batch + next_random(&state) % BATCH;
+	while (!watch.stop && s->samples < MAX_SAMPLES) {
+		unsigned int pair = watch.at + next_random(&state) % FEW;
 		/* A word of the first live slot. */
 		volatile uint64_t *word = (void *)(page_at(watch.arena, 2 * pair + 1) + SLOT);
 
@@ -260,66 +273,75 @@ static void *stand_by(void *unused)
 			*word = state;
 		else
 			(void)*word;
-		watch.ticks[watch.samples++] = now_ticks() - start;
+		s->us[s->samples++] = (now_ticks() - start) / ticks_per_ns / 1000;
+		usleep(next_random(&state) % (2 * REST_US));
 	}
 	return unused;
 }
 
-static int compare_ticks(const void *a, const void *b)
+static void merge_few_by_few(struct arena *a)
 {
-	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+	double protect_ns = 0;
+	unsigned int at;
 
-	return (x > y) - (x < y);
+	for (at = 0; at < nr_pairs; at += FEW) {
+		watch.at = at;
+		merge_some(a, IOCTL_BATCH, pairs + at, FEW, &protect_ns);
+	}
 }
 
-static void note_stalls(struct stall *s, unsigned int round)
-{
-	unsigned int n = watch.samples;
-
-	if (!n)
-		die("the bystander has not run");
-	qsort(watch.ticks, n, sizeof(*watch.ticks), compare_ticks);
-	s->half[round] = watch.ticks[n / 2] / ticks_per_ns / 1000;
-	s->p99[round] = watch.ticks[n - 1 - n / 100] / ticks_per_ns / 1000;
-	s->max[round] = watch.ticks[n - 1] / ticks_per_ns / 1000;
-}
-
-/* @merging: else the same time is spent asleep. */
+/* @merging: else some time is spent asleep. */
 static void measure_stalls(enum mode mode, enum bystander who, bool merging, unsigned int round)
 {
 	struct stall *s = merging ? &stalls[mode][who] : &quiet[who];
 	struct arena *a = &arenas[mode];
-	double protect_ns = 0;
 	pthread_t thread;
-	unsigned int at;
 	uint64_t ticks;
 
 	fill(a);
 	watch.arena = a;
+	watch.to = s;
 	watch.writes = who == WRITER;
-	watch.batch = 0;
+	watch.at = 0;
 	watch.stop = false;
 	watch.started = false;
-	watch.samples = 0;
 	if (who != NONE && pthread_create(&thread, NULL, stand_by, NULL))
 		die("pthread_create");
 	while (who != NONE && !watch.started)
 		usleep(100);
 	ticks = now_ticks();
-	for (at = 0; merging && at < nr_pairs; at += BATCH) {
-		watch.batch = at;
-		merge_some(a, IOCTL_BATCH, pairs + at, BATCH, &protect_ns);
-	}
-	ticks = now_ticks() - ticks;
-	if (!merging)
+	if (merging)
+		merge_few_by_few(a);
+	else
 		usleep(100000);
+	ticks = now_ticks() - ticks;
 	watch.stop = true;
-	if (who != NONE) {
+	if (who != NONE)
 		pthread_join(thread, NULL);
-		note_stalls(s, round);
-	}
 	s->rate[round] = count_merged() / (ticks / ticks_per_ns / 1e9);
 	s->unmerged[round] = 100.0 * (nr_pairs - count_merged()) / nr_pairs;
+}
+
+static int compare_floats(const void *a, const void *b)
+{
+	float x = *(const float *)a, y = *(const float *)b;
+
+	return (x > y) - (x < y);
+}
+
+static void print_accesses(struct stall *s)
+{
+	unsigned int n = s->samples, quick = 0;
+
+	if (!n) {
+		printf("%10s %9s %9s %9s\n", "-", "-", "-", "-");
+		return;
+	}
+	qsort(s->us, n, sizeof(*s->us), compare_floats);
+	while (quick < n && s->us[quick] <= STALL_US)
+		quick++;
+	printf("%10u %9.1f %9.1f %9.1f\n", n, 100.0 * (n - quick) / n,
+	       s->us[n - 1 - n / 100], s->us[n - 1]);
 }
 
 static void print_stall(const char *mode, enum bystander who, struct stall *s, bool merging)
@@ -328,22 +350,18 @@ static void print_stall(const char *mode, enum bystander who, struct stall *s, b
 
 	printf("%-10s %-8s", mode, names[who]);
 	if (merging)
-		printf(" %10.0f %10.1f", median(s->rate, rounds), median(s->unmerged, rounds));
+		printf(" %10.0f %8.1f", median(s->rate, rounds), median(s->unmerged, rounds));
 	else
-		printf(" %10s %10s", "-", "-");
-	if (who != NONE)
-		printf(" %9.2f %9.2f %9.0f\n", median(s->half, rounds), median(s->p99, rounds),
-		       median(s->max, rounds));
-	else
-		printf(" %9s %9s %9s\n", "-", "-", "-");
+		printf(" %10s %8s", "-", "-");
+	print_accesses(s);
 }
 
 static void print_stalls(void)
 {
 	unsigned int mode, who;
 
-	printf("writers    meets      pages/s   not      access, us\n");
-	printf("kept out                      merged %%    median       p99       max\n");
+	printf("writers    bystander    pages      not  accesses    over       p99       max\n");
+	printf("kept out                per s   merged             1 us, %%       us        us\n");
 	for (who = READER; who < NR_BYSTANDERS; who++)
 		print_stall("no merges", who, &quiet[who], false);
 	for (mode = 0; mode < nr_modes; mode++)
@@ -363,6 +381,17 @@ static void measure(unsigned int round)
 	}
 	for (who = READER; who < NR_BYSTANDERS; who++)
 		measure_stalls(ZAP, who, false, round);
+}
+
+static void forget_accesses(void)
+{
+	unsigned int mode, who;
+
+	for (who = 0; who < NR_BYSTANDERS; who++) {
+		quiet[who].samples = 0;
+		for (mode = 0; mode < NR_MODES; mode++)
+			stalls[mode][who].samples = 0;
+	}
 }
 
 static void parse(int argc, char **argv)
@@ -401,6 +430,7 @@ int main(int argc, char **argv)
 	calibrate();
 	/* Once for nothing: code, page tables, the worker thread. */
 	measure(0);
+	forget_accesses();
 	for (round = 0; round < rounds; round++)
 		measure(round);
 	printf("%u pairs of one page, %u rounds\n\n", nr_pairs, rounds);
