@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // SPDX-FileCopyrightText: The Mesh authors
 /*
- * Decoding of ARM and MERGE batches. All of the request is copied before anything
- * is looked at, and nothing is locked while user memory is accessed: the pairs may
- * themselves lie in an arena, or be changed by another thread meanwhile.
+ * Decoding of ARM and MERGE batches, from ioctl() and io_uring alike. All of the
+ * request is copied before anything is looked at, and nothing is locked while user
+ * memory is accessed: the pairs may themselves lie in an arena, or be changed by
+ * another thread meanwhile.
  */
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
@@ -22,12 +23,23 @@ static bool mh_batch_valid(unsigned int cmd, const struct meshhelper_batch *batc
 	       batch->flags == MESHHELPER_MERGE_ZAP;
 }
 
+/*
+ * A worker of io_uring is told by a notification that its request is cancelled: the
+ * ring is closed or the thread that submitted it is waiting to exit. Anywhere else
+ * that flag means no more than work to do on the way back to user space.
+ */
+static bool mh_batch_cancelled(void)
+{
+	return fatal_signal_pending(current) ||
+	       ((current->flags & PF_IO_WORKER) && test_thread_flag(TIF_NOTIFY_SIGNAL));
+}
+
 static int mh_batch_pair(unsigned int cmd, struct meshhelper_batch *batch,
 			 const struct meshhelper_pair *pair, bool *may_drain)
 {
 	int ret;
 
-	if (fatal_signal_pending(current))
+	if (mh_batch_cancelled())
 		return -EINTR;
 	if (cmd == MESHHELPER_IOC_ARM)
 		return mh_arm_pair(current->mm, pair);

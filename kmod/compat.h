@@ -10,6 +10,11 @@
 #define MH_COMPAT_H
 
 #include <linux/fs.h>
+#ifdef MH_HAVE_IO_URING_CMD_H
+#include <linux/io_uring/cmd.h>
+#else
+#include <linux/io_uring.h>
+#endif
 #include <linux/mm.h>
 
 #ifndef MH_HAVE_VM_FLAGS_SET
@@ -22,6 +27,25 @@ static inline void vm_flags_clear(struct vm_area_struct *vma, unsigned long flag
 {
 	vma->vm_flags &= ~flags;
 }
+#endif
+
+/*
+ * Where a command's payload is: in the SQE, or in a copy that io_uring has made of
+ * it. The newest kernel's io_uring_sqe_cmd() is the same, but takes a type.
+ */
+#ifdef MH_HAVE_IO_URING_CMD_H
+#define mh_uring_payload(ioucmd)	((const void *)(ioucmd)->sqe->cmd)
+#else
+#define mh_uring_payload(ioucmd)	((ioucmd)->cmd)
+#endif
+
+#ifndef MH_HAVE_IO_URING_F_CANCEL
+/* Never set: such a kernel does not ask for commands to be cancelled. */
+#define IO_URING_F_CANCEL	0
+#endif
+
+#ifndef IORING_URING_CMD_MASK
+#define IORING_URING_CMD_MASK	IORING_URING_CMD_FIXED
 #endif
 
 #ifndef MH_HAVE_FOLIO_MAPCOUNT

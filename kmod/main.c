@@ -17,10 +17,18 @@
 
 /* Asynchronous write-protection needs markers to protect what is not mapped. */
 #if defined(UFFD_FEATURE_WP_ASYNC) && defined(CONFIG_PTE_MARKER_UFFD_WP)
-#define MH_FEATURES	MESHHELPER_F_ALL
+#define MH_NO_UFFD_WP	0
 #else
-#define MH_FEATURES	(MESHHELPER_F_ALL & ~MESHHELPER_F_UFFD_WP)
+#define MH_NO_UFFD_WP	MESHHELPER_F_UFFD_WP
 #endif
+
+#ifdef CONFIG_IO_URING
+#define MH_NO_URING_CMD	0
+#else
+#define MH_NO_URING_CMD	MESHHELPER_F_URING_CMD
+#endif
+
+#define MH_FEATURES	(MESHHELPER_F_ALL & ~(MH_NO_UFFD_WP | MH_NO_URING_CMD))
 
 static long mh_info(struct meshhelper_info __user *arg)
 {
@@ -36,17 +44,32 @@ static long mh_info(struct meshhelper_info __user *arg)
 	return copy_to_user(arg, &info, sizeof(info)) ? -EFAULT : 0;
 }
 
-static long mh_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+/**
+ * mh_request - what ioctl() and io_uring commands ask for
+ * @cmd: MESHHELPER_IOC_*, any value user space likes
+ * @arg: user address of its argument
+ *
+ * Acts on the calling process.
+ *
+ * Context: process, no locks held; sleeps.
+ * Return: 0; -ENOTTY for an unknown command, -EINVAL, -EFAULT or -ENOMEM.
+ */
+long mh_request(unsigned int cmd, void __user *arg)
 {
 	switch (cmd) {
 	case MESHHELPER_IOC_INFO:
-		return mh_info((void __user *)arg);
+		return mh_info(arg);
 	case MESHHELPER_IOC_ARM:
 	case MESHHELPER_IOC_MERGE:
-		return mh_batch(cmd, (void __user *)arg);
+		return mh_batch(cmd, arg);
 	default:
 		return -ENOTTY;
 	}
+}
+
+static long mh_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+{
+	return mh_request(cmd, (void __user *)arg);
 }
 
 /* Only the address of the mm_struct is kept in use: it must not be reused. */
@@ -75,6 +98,7 @@ static const struct file_operations mh_fops = {
 	.mmap = mh_arena_mmap,
 	.unlocked_ioctl = mh_ioctl,
 	.compat_ioctl = compat_ptr_ioctl,
+	.uring_cmd = mh_uring_cmd,
 	.show_fdinfo = mh_show_fdinfo,
 };
 
@@ -92,6 +116,7 @@ static int __init mh_init(void)
 	BUILD_BUG_ON(sizeof(struct meshhelper_info) != 64);
 	BUILD_BUG_ON(sizeof(struct meshhelper_pair) != 64);
 	BUILD_BUG_ON(sizeof(struct meshhelper_batch) != 48);
+	BUILD_BUG_ON(sizeof(struct meshhelper_uring_cmd) != 16);
 
 	err = mh_store_init();
 	if (err)

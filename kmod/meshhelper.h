@@ -267,11 +267,19 @@ void mh_drop_spare(struct mh_family *family, struct mh_layer *layer, pgoff_t slo
 vm_fault_t mh_fault(struct vm_fault *vmf);
 vm_fault_t mh_page_mkwrite(struct vm_fault *vmf);
 
-/* merge.c, batch.c: requests */
+/* main.c, merge.c, batch.c: requests */
+long mh_request(unsigned int cmd, void __user *arg);
 int mh_arm_pair(struct mm_struct *mm, const struct meshhelper_pair *pair);
 int mh_merge_pair(struct mm_struct *mm, const struct meshhelper_pair *pair,
 		  u32 mode, bool *may_drain);
 long mh_batch(unsigned int cmd, struct meshhelper_batch __user *arg);
+
+/* uring.c */
+#ifdef CONFIG_IO_URING
+int mh_uring_cmd(struct io_uring_cmd *cmd, unsigned int issue_flags);
+#else
+#define mh_uring_cmd	NULL
+#endif
 
 /* drain.c */
 int mh_drain_init(void);

@@ -7,6 +7,8 @@
 #	--kernel VERSION	6.12 (default) or 6.1
 #	--mem MB		memory of the machine, default 2048
 #	--smp N			processors, default 2
+#	--icount		its clock counts instructions: what is measured does not depend on
+#				what else the host does (never accelerated)
 #	--swap MB		give it a swap disk
 #	--timeout S		seconds until the machine is taken for hung, default 600
 #	--no-module		do not load meshhelper.ko
@@ -33,6 +35,7 @@ build=$(realpath -m "${MESH_BUILD:-$top/build}")
 kernel=6.12
 mem=2048
 smp=2
+icount=no
 swap=0
 limit=600
 module=default
@@ -67,6 +70,7 @@ parse_options()
 		--kernel) kernel=$2; shift 2 ;;
 		--mem) mem=$2; shift 2 ;;
 		--smp) smp=$2; shift 2 ;;
+		--icount) icount=yes; shift ;;
 		--swap) swap=$2; shift 2 ;;
 		--timeout) limit=$2; shift 2 ;;
 		--no-module) module=none; shift ;;
@@ -94,6 +98,10 @@ accelerator()
 {
 	local stamp=$build/vm/accel
 
+	if [ $icount = yes ]; then
+		echo tcg
+		return
+	fi
 	if [ -n "${MESH_ACCEL:-}" ]; then
 		echo "$MESH_ACCEL"
 		return
@@ -124,6 +132,8 @@ machine_options()
 {
 	if [ "$1" = kvm ]; then
 		echo -M q35 -accel kvm -cpu host
+	elif [ $icount = yes ]; then
+		echo -M q35 -accel tcg,thread=single -icount shift=0,sleep=off -cpu max,-cx16
 	else
 		echo -M q35 -accel tcg,thread=multi -cpu max,-cx16,-erms,-fsrm
 	fi

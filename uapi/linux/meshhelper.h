@@ -58,8 +58,15 @@
  */
 #define MESHHELPER_F_REMOVE		(1ULL << 2)
 
+/*
+ * MESHHELPER_F_URING_CMD
+ *	The requests are taken as io_uring commands, too: see struct
+ *	meshhelper_uring_cmd.
+ */
+#define MESHHELPER_F_URING_CMD		(1ULL << 3)
+
 #define MESHHELPER_F_ALL	(MESHHELPER_F_UFFD_WP | MESHHELPER_F_ZAP | \
-				 MESHHELPER_F_REMOVE)
+				 MESHHELPER_F_REMOVE | MESHHELPER_F_URING_CMD)
 
 /**
  * struct meshhelper_info - answer of MESHHELPER_IOC_INFO
@@ -102,7 +109,8 @@ struct meshhelper_info {
  *	* -EOPNOTSUPP: a page is part of a large folio
  *	* -EMLINK: more spans than supported would share pages
  *	* -ENOMEM: no memory for the bookkeeping, or to bring a page in from swap
- *	* -EINTR: a fatal signal came before this pair's turn
+ *	* -EINTR: a fatal signal came before this pair's turn, or the io_uring
+ *	  request was cancelled
  * @flags: zero
  * @live: bit i set: slot i of @src, or of any span that shares @src's pages, is
  *	in use and is copied. Slots not set are lost. A slot that is in use in
@@ -168,5 +176,24 @@ struct meshhelper_batch {
 
 /* Merge each pair: @src's addresses show @dst's pages afterwards. */
 #define MESHHELPER_IOC_MERGE	_IOWR(MESHHELPER_IOC_MAGIC, 0x02, struct meshhelper_batch)
+
+/**
+ * struct meshhelper_uring_cmd - a request as an io_uring command
+ * @arg: user address of the argument the ioctl of the same number has
+ * @reserved: zero
+ *
+ * It is at offset 48 of the SQE, "cmd", and fits one of 64 bytes; what a larger SQE
+ * has after it is not looked at. The SQE's opcode is IORING_OP_URING_CMD, its
+ * cmd_op one of MESHHELPER_IOC_*, its uring_cmd_flags zero. The completion has 0
+ * or the negative errno of the ioctl (-ENOTTY: unknown cmd_op).
+ *
+ * The SQE may be reused when it was submitted; @arg and what it points to stay
+ * the kernel's until the completion. A request acts on the process whose thread
+ * submitted it, and with IORING_SETUP_SQPOLL on the one that made the ring.
+ */
+struct meshhelper_uring_cmd {
+	__u64 arg;
+	__u64 reserved;
+};
 
 #endif /* _UAPI_LINUX_MESHHELPER_H */
