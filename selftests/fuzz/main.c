@@ -35,7 +35,7 @@ static struct {
 	bool verbose;
 } options = {
 	.seconds = 10,
-	.processes = 6,
+	.processes = 10,
 };
 
 static double now(void)
@@ -53,7 +53,7 @@ static void usage(void)
 		"  --seed N|random   may be given several times; random without\n"
 		"  --seconds S       of all seeds together (10)\n"
 		"  --ops N           each process ends after N operations\n"
-		"  --processes N     at the same time, at most %u (6)\n"
+		"  --processes N     at the same time, at most %u (10)\n"
 		"  --verbose         print every operation\n", MAX_PROCESSES);
 	exit(2);
 }

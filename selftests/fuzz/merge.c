@@ -48,13 +48,7 @@ static unsigned int random_pages(void)
 	return one_in(3) ? 1 + below(MESHHELPER_MAX_SPAN_PAGES) : 1;
 }
 
-/**
- * make_pair - choose two spans of one arena
- * @pair: result, mostly one that can be merged
- *
- * Return: false if the choice fell on nothing that would do.
- */
-bool make_pair(struct meshhelper_pair *pair)
+static bool choose_spans(struct meshhelper_pair *pair)
 {
 	struct range src, dst;
 	unsigned int want = random_pages();
@@ -79,6 +73,32 @@ bool make_pair(struct meshhelper_pair *pair)
 	pair->src = (uintptr_t)range_addr(&src);
 	pair->dst = (uintptr_t)range_addr(&dst);
 	random_slots(pair);
+	return true;
+}
+
+static bool worthwhile(const struct meshhelper_pair *pair)
+{
+	struct range src, dst;
+
+	return pair_allowed(pair) && find_span(pair->src, 1, &src) &&
+	       find_span(pair->dst, 1, &dst) && src.arena->page[src.first].frame &&
+	       dst.arena->page[dst.first].frame;
+}
+
+/**
+ * make_pair - choose two spans of one arena
+ * @pair: result, mostly one that can be merged
+ *
+ * Return: false if the choice fell on nothing that would do.
+ */
+bool make_pair(struct meshhelper_pair *pair)
+{
+	unsigned int tries = 1 + below(6);
+
+	do {
+		if (!choose_spans(pair))
+			return false;
+	} while (!worthwhile(pair) && --tries);
 	return true;
 }
 

@@ -27,7 +27,7 @@ static void become_child(uint64_t seed)
 	self.nr_children = 0;
 	self.burst = 6 + below(16);
 	if (!control->max_ops)
-		self.last_op = self.op + 40 + below(400);
+		self.last_op = self.op + 30 + below(200);
 	for (i = 0; i < MAX_ARENAS; i++)
 		for (j = 0; j < self.arena[i].nr; j++)
 			self.arena[i].page[j].locked = false;

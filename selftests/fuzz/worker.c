@@ -216,6 +216,7 @@ static void begin_operation(unsigned int kind)
 	record->op = self.op;
 	record->text[0] = 0;
 	note("%s", operations[kind].name);
+	control->done[kind]++;
 	if (self.slot >= 0) {
 		control->process[self.slot].op = self.op;
 		control->process[self.slot].kind = kind;
@@ -224,7 +225,6 @@ static void begin_operation(unsigned int kind)
 
 static void end_operation(unsigned int kind, bool effective)
 {
-	control->done[kind]++;
 	control->effective[kind] += effective;
 	if (!effective)
 		note(" -");
