@@ -40,6 +40,8 @@
 #define WORDS		(PAGE / sizeof(uint64_t))
 #define DEVICE		"/dev/meshhelper"
 #define COUNTERS	"/sys/class/misc/meshhelper/"
+#define CGROUP_ROOT	"/sys/fs/cgroup"
+#define CGROUP		CGROUP_ROOT "/fuzz"
 
 #define MAX_ARENAS	3
 #define MAX_PAGES	96
@@ -249,6 +251,7 @@ bool op_lock(void);
 bool op_remove(void);
 bool op_advise(void);
 bool op_pageout(void);
+bool op_reclaim(void);
 bool op_write(void);
 bool op_write_syscall(void);
 bool op_pipe(void);

@@ -17,10 +17,11 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define PAGES	48
-#define LIARS	3
+#define MAX_SCRATCH	48
+#define LIARS		3
 
 static char *scratch;
+static unsigned int pages;
 static atomic_bool stop;
 
 /* Every writer writes the same words, so that torn ones can be told from foreign ones. */
@@ -67,8 +68,8 @@ static void random_pair(struct meshhelper_pair *pair)
 
 	*pair = (struct meshhelper_pair) {
 		.pages = one_in(2) ? 1 : 1 + below(MESHHELPER_MAX_SPAN_PAGES),
-		.src = (uintptr_t)scratch + below(PAGES) * PAGE,
-		.dst = (uintptr_t)scratch + below(PAGES) * PAGE,
+		.src = (uintptr_t)scratch + below(pages) * PAGE,
+		.dst = (uintptr_t)scratch + below(pages) * PAGE,
 	};
 	pair->slot_size = 16 * pair->pages;
 	for (i = 0; i < MESHHELPER_LIVE_WORDS; i++)
@@ -102,9 +103,9 @@ static void merge_some(int device)
 
 static void advise(int advice)
 {
-	unsigned int first = below(PAGES);
+	unsigned int first = below(pages);
 
-	madvise(scratch + first * PAGE, (1 + below(PAGES - first)) * PAGE, advice);
+	madvise(scratch + first * PAGE, (1 + below(pages - first)) * PAGE, advice);
 }
 
 static void lie(int device)
@@ -117,16 +118,16 @@ static void lie(int device)
 		advise(one_in(4) ? MADV_PAGEOUT : MADV_COLD);
 		break;
 	case 2:
-		madvise(scratch + below(PAGES - 4) * PAGE, (1 + below(4)) * PAGE, MADV_REMOVE);
+		advise(MADV_REMOVE);
 		break;
 	case 3:
 	case 4:
-		look(below(PAGES));
+		look(below(pages));
 		break;
 	case 5:
 	case 6:
 	case 7:
-		scribble(below(PAGES));
+		scribble(below(pages));
 		break;
 	default:
 		merge_some(device);
@@ -152,7 +153,7 @@ static void look_everywhere(void)
 {
 	unsigned int i;
 
-	for (i = 0; i < PAGES; i++)
+	for (i = 0; i < pages; i++)
 		look(i);
 }
 
@@ -162,9 +163,9 @@ static bool child_of_liar(void)
 	unsigned int i;
 
 	note(" I am the child");
-	for (i = 0; i < PAGES; i++)
+	for (i = 0; i < pages; i++)
 		(void)*(volatile char *)(scratch + i * PAGE);
-	munmap(scratch, PAGES * PAGE);
+	munmap(scratch, pages * PAGE);
 	check_all();
 	return true;
 }
@@ -185,8 +186,11 @@ static bool stand_by(void)
 
 static void *scratch_open(void)
 {
-	void *addr = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, self.device, 0);
+	void *addr;
 
+	/* The fewer there are, the more often two get in each other's way. */
+	pages = one_in(3) ? 2 + below(MAX_SCRATCH - 1) : 2 + below(6);
+	addr = mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, self.device, 0);
 	if (addr == MAP_FAILED)
 		die("mmap of the device");
 	return addr;
@@ -211,7 +215,7 @@ bool op_liar(void)
 	for (i = 0; i < LIARS; i++)
 		pthread_join(threads[i], NULL);
 	look_everywhere();
-	munmap(scratch, PAGES * PAGE);
+	munmap(scratch, pages * PAGE);
 	check_all();
 	return true;
 }

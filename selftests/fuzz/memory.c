@@ -8,6 +8,8 @@
 #include "fuzz.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/uio.h>
@@ -335,6 +337,19 @@ bool op_advise(void)
 bool op_pageout(void)
 {
 	return advise(one_in(4) ? MADV_COLD : MADV_PAGEOUT);
+}
+
+/* What is in no page table can be reclaimed, too: a forked child's memory, for example. */
+bool op_reclaim(void)
+{
+	int fd = open(CGROUP "/memory.reclaim", O_WRONLY | O_CLOEXEC);
+	bool done;
+
+	if (fd < 0)
+		return false;
+	done = dprintf(fd, "%u", (64 + below(1024)) * (unsigned int)PAGE) > 0;
+	close(fd);
+	return done;
 }
 
 /* Any copy to memory that the machine offers. */

@@ -16,8 +16,9 @@ const struct operation operations[] = {
 	{ "siblings",		8,	op_siblings },
 	{ "chain",		10,	op_chain },
 	{ "page out",		12,	op_pageout },
+	{ "reclaim",		8,	op_reclaim },
 	{ "check",		16,	op_check },
-#define BURST_OPERATIONS 10
+#define BURST_OPERATIONS 11
 
 	{ "map",		16,	op_map },
 	{ "map invalid",	4,	op_map_invalid },
@@ -49,7 +50,7 @@ const struct operation operations[] = {
 	 */
 
 	{ "threads",		8,	op_threads },
-	{ "liar",		4,	op_liar },
+	{ "liar",		6,	op_liar },
 	{ "exec",		1,	op_exec },
 	{ "exit",		2,	op_exit },
 	{ "kill",		4,	op_kill },
