@@ -49,7 +49,7 @@ const struct operation operations[] = {
 	 * account_pair() and model_result() once the completion is there.
 	 */
 
-	{ "threads",		8,	op_threads },
+	{ "threads",		12,	op_threads },
 	{ "liar",		6,	op_liar },
 	{ "exec",		1,	op_exec },
 	{ "exit",		2,	op_exit },

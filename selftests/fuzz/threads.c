@@ -313,6 +313,26 @@ static bool protect_all(const struct meshhelper_pair *pair)
 	return true;
 }
 
+static void advise_meanwhile(int advice)
+{
+	struct range range;
+
+	if (pick_range(&range, MAX_PAGES, PROT_NONE))
+		madvise(range_addr(&range), range_len(&range), advice);
+}
+
+/* Have the writers come by the fault handler again, as close to the merge as possible. */
+static void drop_entries(void)
+{
+	struct range all = { arena, 0, 1 };
+
+	for (; all.first < arena->nr; all.first += all.nr) {
+		all.nr = arena->page[all.first].addr ? run_of(arena, all.first).nr : 1;
+		if (range_addr(&all))
+			madvise(range_addr(&all), range_len(&all), MADV_DONTNEED);
+	}
+}
+
 /* Without protection, armed mode would lose writes: that would be this program's fault. */
 static void merge_meanwhile(void)
 {
@@ -328,6 +348,8 @@ static void merge_meanwhile(void)
 		if (batch.nr_done && protect_all(&pair))
 			mode = MESHHELPER_MERGE_ARMED;
 	}
+	if (one_in(2))
+		drop_entries();
 	if (request(MESHHELPER_IOC_MERGE, mode, &pair, 1, &batch))
 		fail("MESHHELPER_IOC_MERGE: %s", strerror(errno));
 	account_pair(&pair);
@@ -345,14 +367,6 @@ static void remove_meanwhile(void)
 	if (madvise(page->addr, PAGE, MADV_REMOVE))
 		fail("MADV_REMOVE: %s", strerror(errno));
 	page_clear(page);
-}
-
-static void page_out_meanwhile(void)
-{
-	struct range range;
-
-	if (pick_range(&range, MAX_PAGES, PROT_NONE))
-		madvise(range_addr(&range), range_len(&range), MADV_PAGEOUT);
 }
 
 /* True in a child, which is alone then. */
@@ -375,7 +389,7 @@ static bool meddle(unsigned int rounds)
 		else if (what < 12)
 			remove_meanwhile();
 		else if (what < 13)
-			page_out_meanwhile();
+			advise_meanwhile(MADV_PAGEOUT);
 		else if (what < 14 && fork_meanwhile())
 			return true;
 	}
@@ -393,7 +407,7 @@ bool op_threads(void)
 	for (i = 0; i < nr_writers; i++)
 		if (pthread_create(&writers[i].thread, NULL, write_on, &writers[i]))
 			die("pthread_create");
-	if (!meddle(10 + below(60)))
+	if (!meddle(20 + below(300)))
 		end_in_parent();
 	return true;
 }
