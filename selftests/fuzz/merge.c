@@ -1,0 +1,692 @@
+// SPDX-License-Identifier: MIT
+// SPDX-FileCopyrightText: The Mesh authors
+/*
+ * Requests to the device, sensible ones and others.
+ *
+ * Whether a request makes sense is asked of the model, not of how it was made: garbage
+ * may turn out to be a valid request, and then has to be recorded like one.
+ */
+#include "fuzz.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#define MAX_BATCH	12
+#define RW		(PROT_READ | PROT_WRITE)
+
+/* Headers before Linux 6.7 lack it; the running kernel may have it. */
+#ifndef UFFD_FEATURE_WP_ASYNC
+#define UFFD_FEATURE_WP_ASYNC	(1 << 15)
+#endif
+
+static void random_slots(struct meshhelper_pair *pair)
+{
+	static const unsigned int sizes[] = {
+		8, 16, 24, 32, 48, 64, 100, 112, 128, 256, 333, 512, 1000, 1024, 2048, 4096,
+	};
+	unsigned int slots, i, one_of = 1 + below(4);
+
+	do {
+		pair->slot_size = sizes[below(ARRAY_SIZE(sizes))] * (one_in(4) ? pair->pages : 1);
+		slots = pair->pages * PAGE / pair->slot_size;
+	} while (!slots || slots > MESHHELPER_MAX_SLOTS);
+	for (i = 0; i < slots; i++)
+		if (one_in(one_of))
+			pair->live[i / 64] |= 1ULL << (i % 64);
+}
+
+static unsigned int random_pages(void)
+{
+	return one_in(3) ? 1 + below(MESHHELPER_MAX_SPAN_PAGES) : 1;
+}
+
+static bool choose_spans(struct meshhelper_pair *pair)
+{
+	struct range src, dst;
+	unsigned int want = random_pages();
+
+	if (!pick_range(&src, 1, PROT_NONE))
+		return false;
+	src = run_of(src.arena, src.first);
+	memset(pair, 0, sizeof(*pair));
+	dst = src;
+	src.first += below(src.nr);
+	if (one_in(4)) {
+		dst.first = below(src.arena->nr);
+		if (!src.arena->page[dst.first].addr)
+			return false;
+	} else {
+		dst.first += below(dst.nr);
+	}
+	pair->pages = want;
+	if (!find_span((uintptr_t)range_addr(&src), want, &src) ||
+	    !find_span((uintptr_t)range_addr(&dst), want, &dst))
+		pair->pages = 1;
+	pair->src = (uintptr_t)range_addr(&src);
+	pair->dst = (uintptr_t)range_addr(&dst);
+	random_slots(pair);
+	return true;
+}
+
+static bool worthwhile(const struct meshhelper_pair *pair)
+{
+	struct range src, dst;
+
+	return pair_allowed(pair) && find_span(pair->src, 1, &src) &&
+	       find_span(pair->dst, 1, &dst) && src.arena->page[src.first].frame &&
+	       dst.arena->page[dst.first].frame;
+}
+
+/**
+ * make_pair - choose two spans of one arena
+ * @pair: result, mostly one that can be merged
+ *
+ * Return: false if the choice fell on nothing that would do.
+ */
+bool make_pair(struct meshhelper_pair *pair)
+{
+	unsigned int tries = 1 + below(6);
+
+	do {
+		if (!choose_spans(pair))
+			return false;
+	} while (!worthwhile(pair) && --tries);
+	return true;
+}
+
+/* A number such as somebody would get wrong. */
+static uint64_t odd_number(void)
+{
+	static const uint64_t odd[] = {
+		0, 1, 2, 9, 255, 256, 257, 4095, 4097, 0x7fffffff, 0x80000000, 0xffffffff,
+		0x7ffffffff000, 0x800000000000, 0xffff888000000000, 0xffffffff81000000,
+		0xfffffffffffff000, 0xffffffffffffffff,
+	};
+
+	if (one_in(4))
+		return random64();
+	return odd[below(ARRAY_SIZE(odd))];
+}
+
+/* Some address that means something, if not in the same arena. */
+static uint64_t odd_address(void)
+{
+	struct range range;
+
+	switch (below(6)) {
+	case 0:
+		return (uintptr_t)&self & -PAGE;
+	case 1:
+		return (uintptr_t)&range & -PAGE;
+	case 2:
+		return (uintptr_t)control;
+	case 3:
+		return odd_number();
+	default:
+		if (!pick_range(&range, 1, PROT_NONE))
+			return odd_number() & -PAGE;
+		return (uintptr_t)range_addr(&range) + (one_in(4) ? below(PAGE) : 0);
+	}
+}
+
+/* Break one field of a pair; it may still make sense afterwards. */
+void spoil_pair(struct meshhelper_pair *pair)
+{
+	switch (below(10)) {
+	case 0:
+		pair->src = odd_address();
+		break;
+	case 1:
+		pair->dst = odd_address();
+		break;
+	case 2:
+		pair->dst = pair->src;
+		break;
+	case 3:
+		pair->dst = pair->src + (below(17) - 8) * PAGE;
+		break;
+	case 4:
+		pair->pages = odd_number();
+		break;
+	case 5:
+		pair->slot_size = odd_number();
+		break;
+	case 6:
+		pair->flags = odd_number();
+		break;
+	case 7:
+		pair->live[below(MESHHELPER_LIVE_WORDS)] = random64();
+		break;
+	case 8:
+		pair->src += below(PAGE);
+		break;
+	default:
+		pair->pages = 1 + below(MESHHELPER_MAX_SPAN_PAGES + 2);
+	}
+	pair->result = odd_number();
+}
+
+int request(unsigned long cmd, uint32_t flags, struct meshhelper_pair *pairs, unsigned int nr,
+	    struct meshhelper_batch *batch)
+{
+	*batch = (struct meshhelper_batch) {
+		.pairs = (uintptr_t)pairs,
+		.nr_pairs = nr,
+		.flags = flags,
+	};
+	return ioctl(self.device, cmd, batch);
+}
+
+/* Count a result, and see that it is one of those that are documented. */
+void account_pair(const struct meshhelper_pair *pair)
+{
+	switch (pair->result) {
+	case 0:
+		control->merged++;
+		return;
+	case -EAGAIN:
+	case -EBUSY:
+	case -ENOENT:
+	case -EEXIST:
+	case -EINVAL:
+	case -EFAULT:
+	case -EXDEV:
+	case -EPERM:
+	case -EOPNOTSUPP:
+	case -EMLINK:
+	case -ENOMEM:
+	case -EINTR:
+		control->refused[-pair->result]++;
+		return;
+	default:
+		fail("result %d", pair->result);
+	}
+}
+
+static void note_pair(const struct meshhelper_pair *pair)
+{
+	struct range src, dst;
+
+	if (find_span(pair->src, 1, &src))
+		note(" %zu:%u", src.arena - self.arena, src.first);
+	else
+		note(" %llx", (unsigned long long)pair->src);
+	if (find_span(pair->dst, 1, &dst))
+		note(">%zu:%u", dst.arena - self.arena, dst.first);
+	else
+		note(">%llx", (unsigned long long)pair->dst);
+	note("+%u/%u=%d", pair->pages, pair->slot_size, pair->result);
+}
+
+static void record_results(struct meshhelper_pair *pairs, unsigned int nr, uint32_t mode,
+			   const struct meshhelper_batch *batch)
+{
+	unsigned int i, done = 0;
+
+	for (i = 0; i < nr; i++) {
+		note_pair(&pairs[i]);
+		account_pair(&pairs[i]);
+		model_result(&pairs[i], mode);
+		done += !pairs[i].result;
+	}
+	if (batch->nr_done != done || !batch->pss_saved != !done)
+		fail("%u pairs merged, but nr_done %u, pss_saved %llu", done, batch->nr_done,
+		     (unsigned long long)batch->pss_saved);
+}
+
+/* Merge, whatever the pairs look like, and record what came of it. */
+static void merge_batch(struct meshhelper_pair *pairs, unsigned int nr, uint32_t mode)
+{
+	struct meshhelper_batch batch;
+
+	if (request(MESHHELPER_IOC_MERGE, mode, pairs, nr, &batch))
+		fail("MESHHELPER_IOC_MERGE of %u pairs: %s", nr, strerror(errno));
+	record_results(pairs, nr, mode, &batch);
+}
+
+static void check_pairs(const struct meshhelper_pair *pairs, unsigned int nr)
+{
+	struct range range;
+	unsigned int i;
+
+	for (i = 0; i < nr; i++) {
+		if (find_span(pairs[i].src, 1, &range))
+			check_range(&range);
+		if (find_span(pairs[i].dst, 1, &range))
+			check_range(&range);
+	}
+}
+
+static unsigned int make_pairs(struct meshhelper_pair *pairs, unsigned int max)
+{
+	unsigned int i, n = 0, want = 1 + below(max);
+
+	for (i = 0; i < want; i++)
+		n += make_pair(&pairs[n]);
+	return n;
+}
+
+bool op_merge_zap(void)
+{
+	struct meshhelper_pair pairs[MAX_BATCH];
+	unsigned int nr = make_pairs(pairs, MAX_BATCH);
+
+	if (!nr)
+		return false;
+	merge_batch(pairs, nr, MESHHELPER_MERGE_ZAP);
+	check_pairs(pairs, nr);
+	return true;
+}
+
+bool op_merge_invalid(void)
+{
+	struct meshhelper_pair pairs[MAX_BATCH];
+	unsigned int nr = make_pairs(pairs, MAX_BATCH), i;
+
+	if (!nr)
+		return false;
+	for (i = 0; i < nr; i++) {
+		do
+			spoil_pair(&pairs[i]);
+		while (one_in(3));
+	}
+	merge_batch(pairs, nr, one_in(2) ? MESHHELPER_MERGE_ZAP : MESHHELPER_MERGE_ARMED);
+	check_pairs(pairs, nr);
+	return true;
+}
+
+/* There is none before Linux 6.7, and in a child its parent's is of no use. */
+static bool uffd_open(void)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_WP_ASYNC };
+
+	if (self.uffd >= 0)
+		return true;
+	self.uffd = syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
+	if (self.uffd < 0)
+		die("userfaultfd");
+	if (!ioctl(self.uffd, UFFDIO_API, &api))
+		return true;
+	uffd_drop();
+	return false;
+}
+
+void uffd_drop(void)
+{
+	if (self.uffd >= 0)
+		close(self.uffd);
+	self.uffd = -1;
+}
+
+static bool protect_page(struct arena *arena, unsigned int index)
+{
+	struct range run = run_of(arena, index);
+	struct uffdio_register reg = {
+		.range = { (uintptr_t)range_addr(&run), range_len(&run) },
+		.mode = UFFDIO_REGISTER_MODE_WP,
+	};
+	struct uffdio_writeprotect wp = {
+		.range = { (uintptr_t)arena->page[index].addr, PAGE },
+		.mode = UFFDIO_WRITEPROTECT_MODE_WP,
+	};
+
+	return !ioctl(self.uffd, UFFDIO_REGISTER, &reg) &&
+	       !ioctl(self.uffd, UFFDIO_WRITEPROTECT, &wp);
+}
+
+/**
+ * protect_frame - have the kernel notice writes to a frame
+ * @arena: the arena
+ * @frame: a frame of it
+ *
+ * Return: whether every address that shows the frame is write-protected.
+ */
+bool protect_frame(struct arena *arena, struct frame *frame)
+{
+	unsigned int i;
+
+	if (!uffd_open())
+		return false;
+	for (i = 0; i < arena->nr; i++)
+		if (arena->page[i].frame == frame && arena->page[i].addr &&
+		    !protect_page(arena, i))
+			return false;
+	return true;
+}
+
+static bool protect_span(uint64_t addr, unsigned int nr)
+{
+	struct range span;
+	unsigned int i;
+
+	if (!find_span(addr, nr, &span))
+		return false;
+	for (i = 0; i < nr; i++)
+		if (!protect_frame(span.arena, page_frame(&span.arena->page[span.first + i])))
+			return false;
+	return true;
+}
+
+static unsigned int arm(struct meshhelper_pair *pairs, unsigned int nr)
+{
+	struct meshhelper_batch batch;
+
+	if (request(MESHHELPER_IOC_ARM, 0, pairs, nr, &batch))
+		fail("MESHHELPER_IOC_ARM of %u pairs: %s", nr, strerror(errno));
+	return batch.nr_done;
+}
+
+/* With the one thread there is, protection makes no difference to what must come out. */
+bool op_merge_armed(void)
+{
+	struct meshhelper_pair pairs[MAX_BATCH];
+	unsigned int nr = make_pairs(pairs, MAX_BATCH), i;
+
+	if (!nr)
+		return false;
+	arm(pairs, nr);
+	for (i = 0; i < nr; i++)
+		if (!one_in(8))
+			protect_span(pairs[i].src, pairs[i].pages);
+	merge_batch(pairs, nr, MESHHELPER_MERGE_ARMED);
+	check_pairs(pairs, nr);
+	return true;
+}
+
+/* A write after the protection is one the merge has to lose against. */
+bool op_merge_written(void)
+{
+	uint64_t word = stamp(0, 0);
+	struct meshhelper_pair pair;
+	struct range span;
+
+	if (!make_pair(&pair) || !find_span(pair.src, pair.pages, &span) ||
+	    !(span.arena->page[span.first].prot & PROT_WRITE))
+		return false;
+	if (!arm(&pair, 1) || !protect_span(pair.src, pair.pages))
+		return false;
+	*(volatile uint64_t *)range_addr(&span) = word;
+	page_fill(&span.arena->page[span.first], 0, 1, &word);
+	merge_batch(&pair, 1, MESHHELPER_MERGE_ARMED);
+	if (!pair.result)
+		fail("merged what was written to after it was armed and protected");
+	check_range(&span);
+	return true;
+}
+
+/* Armed and then forgotten. */
+bool op_arm(void)
+{
+	struct meshhelper_pair pairs[MAX_BATCH];
+	unsigned int nr = make_pairs(pairs, MAX_BATCH), i;
+
+	for (i = 0; i < nr; i++)
+		if (one_in(3))
+			spoil_pair(&pairs[i]);
+	if (nr)
+		arm(pairs, nr);
+	return nr;
+}
+
+static void compare_pinned(int fd, struct frame *frame)
+{
+	uint64_t words[WORDS];
+	unsigned int i;
+
+	if (read(fd, words, PAGE) != (ssize_t)PAGE)
+		fail("read from the pipe: %s", strerror(errno));
+	for (i = 0; i < WORDS; i++)
+		if (words[i] != frame->word[i] && !(frame->unknown[i / 64] >> (i % 64) & 1))
+			fail("word %u of a page in a pipe is %016llx, expected %016llx", i,
+			     (unsigned long long)words[i], (unsigned long long)frame->word[i]);
+}
+
+/* A page that a pipe refers to keeps its contents, and is not given up. */
+bool op_merge_pinned(void)
+{
+	struct meshhelper_pair pair;
+	struct iovec iov;
+	struct frame *frame;
+	struct range span;
+	int fd[2];
+
+	if (!make_pair(&pair) || !find_span(pair.src, pair.pages, &span) ||
+	    !(span.arena->page[span.first].prot & PROT_READ))
+		return false;
+	frame = page_frame(&span.arena->page[span.first]);
+	iov = (struct iovec) { range_addr(&span), PAGE };
+	if (pipe(fd))
+		die("pipe");
+	if (vmsplice(fd[1], &iov, 1, 0) != (ssize_t)PAGE)
+		fail("vmsplice: %s", strerror(errno));
+	merge_batch(&pair, 1, one_in(2) ? MESHHELPER_MERGE_ZAP : MESHHELPER_MERGE_ARMED);
+	if (!pair.result)
+		fail("merged a page that a pipe refers to");
+	compare_pinned(fd[0], frame);
+	close(fd[0]);
+	close(fd[1]);
+	return true;
+}
+
+/* Do two addresses show the same page? Told by writing to the first. */
+static bool shows_same(struct page *src, const struct page *dst)
+{
+	uint64_t word = stamp(0x7ffff, 0);
+
+	*(volatile uint64_t *)src->addr = word;
+	if (*(const volatile uint64_t *)dst->addr == word)
+		return true;
+	page_fill(src, 0, 1, &word);
+	return false;
+}
+
+static bool all_accessible(const struct range *span)
+{
+	unsigned int i;
+
+	for (i = 0; i < span->nr; i++)
+		if ((span->arena->page[span->first + i].prot & RW) != RW)
+			return false;
+	return true;
+}
+
+/* The request was carried out, but its result could not be delivered. */
+static void find_out_result(struct meshhelper_pair *pair)
+{
+	struct range src, dst;
+	struct page *to;
+	uint64_t word = stamp(0x7ffff, 0);
+
+	find_span(pair->src, pair->pages, &src);
+	find_span(pair->dst, pair->pages, &dst);
+	to = &dst.arena->page[dst.first];
+	pair->result = -EBUSY;
+	if (shows_same(&src.arena->page[src.first], to)) {
+		pair->result = 0;
+		model_result(pair, MESHHELPER_MERGE_ZAP);
+		page_fill(to, 0, 1, &word);
+	}
+	check_range(&src);
+	check_range(&dst);
+}
+
+/* The pairs are in memory that the kernel can read, but not write to. */
+bool op_pairs_unwritable(void)
+{
+	struct meshhelper_batch batch;
+	struct meshhelper_pair pair;
+	struct range src, dst;
+	void *page;
+
+	if (!make_pair(&pair) || !pair_allowed(&pair) ||
+	    !find_span(pair.src, pair.pages, &src) || !find_span(pair.dst, pair.pages, &dst) ||
+	    !all_accessible(&src) || !all_accessible(&dst))
+		return false;
+	page = mmap(NULL, PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (page == MAP_FAILED)
+		die("mmap");
+	memcpy(page, &pair, sizeof(pair));
+	mprotect(page, PAGE, PROT_READ);
+	if (!request(MESHHELPER_IOC_MERGE, MESHHELPER_MERGE_ZAP, page, 1, &batch))
+		fail("results went to read-only memory");
+	munmap(page, PAGE);
+	find_out_result(&pair);
+	return true;
+}
+
+/* Results appear where the pairs are, which may be what they have merged. */
+static void record_inside(struct page *page, struct meshhelper_pair *pairs, unsigned int nr,
+			  const struct meshhelper_batch *batch)
+{
+	struct meshhelper_pair result[MAX_BATCH];
+	unsigned int i;
+
+	for (i = 0; i < nr; i++) {
+		memcpy(&result[i], page->addr + i * sizeof(*result), sizeof(*result));
+		pairs[i].result = result[i].result;
+	}
+	record_results(pairs, nr, MESHHELPER_MERGE_ZAP, batch);
+	/* Of the rest it depends on what was merged: the words with results are known. */
+	for (i = 0; i < nr; i++) {
+		size_t word = (i * sizeof(*pairs) + offsetof(struct meshhelper_pair, result)) / 8;
+		uint64_t old = page_frame(page)->word[word], new;
+
+		new = (old & ~0xffffffffULL) | (uint32_t)pairs[i].result;
+		page_fill(page, word, 1, &new);
+	}
+}
+
+/* The request itself is in the arena, perhaps in a page that it merges. */
+bool op_pairs_inside(void)
+{
+	struct meshhelper_pair pairs[MAX_BATCH];
+	struct meshhelper_batch batch;
+	unsigned int nr = make_pairs(pairs, MAX_BATCH), first;
+	struct range range;
+	struct page *page;
+
+	if (!nr || !pick_range(&range, 1, RW))
+		return false;
+	page = &range.arena->page[range.first];
+	if (one_in(2)) {
+		pairs[0].src = (uintptr_t)page->addr;
+		pairs[0].pages = 1;
+		memset(pairs[0].live, 0xff, sizeof(pairs[0].live));
+		pairs[0].slot_size = 16;
+	}
+	first = nr * sizeof(*pairs) / sizeof(uint64_t);
+	memcpy(page->addr, pairs, nr * sizeof(*pairs));
+	page_fill(page, 0, first, (uint64_t *)pairs);
+	if (request(MESHHELPER_IOC_MERGE, MESHHELPER_MERGE_ZAP, (void *)page->addr, nr, &batch))
+		fail("MESHHELPER_IOC_MERGE with pairs in the arena: %s", strerror(errno));
+	record_inside(page, pairs, nr, &batch);
+	check_range(&range);
+	check_pairs(pairs, nr);
+	return true;
+}
+
+/* Break the head of a request such that all of it has to be refused. */
+static void spoil_batch(struct meshhelper_batch *batch)
+{
+	switch (below(7)) {
+	case 0:
+		batch->nr_pairs = one_in(2) ? 0 : MESHHELPER_MAX_PAIRS + 1 + below(1 << 30);
+		break;
+	case 1:
+		batch->flags = one_in(2) ? 0 : 3 + below(1 << 30);
+		break;
+	case 2:
+		batch->reserved = 1 + below(1 << 30);
+		break;
+	case 3:
+		batch->reserved2[below(2)] = 1 + below(1 << 30);
+		break;
+	case 4:
+		batch->pairs = 0xffff888000000000ULL + below(1 << 30);
+		break;
+	case 5:
+		batch->pairs = below(4096);
+		break;
+	default:
+		/* The first pairs can be read; behind them is nothing. */
+		batch->nr_pairs = MESHHELPER_MAX_PAIRS;
+	}
+}
+
+bool op_batch_invalid(void)
+{
+	struct meshhelper_batch batch;
+	struct meshhelper_pair pair;
+	char *page;
+
+	if (!make_pair(&pair))
+		return false;
+	page = mmap(NULL, 2 * PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (page == MAP_FAILED || munmap(page + PAGE, PAGE))
+		die("mmap");
+	memcpy(page + PAGE - sizeof(pair), &pair, sizeof(pair));
+	batch = (struct meshhelper_batch) {
+		.pairs = (uintptr_t)page + PAGE - sizeof(pair),
+		.nr_pairs = 1,
+		.flags = MESHHELPER_MERGE_ZAP,
+	};
+	spoil_batch(&batch);
+	if (!ioctl(self.device, MESHHELPER_IOC_MERGE, &batch))
+		fail("a batch that makes no sense was accepted");
+	munmap(page, PAGE);
+	check_pairs(&pair, 1);
+	return true;
+}
+
+bool op_ioctl_invalid(void)
+{
+	static const unsigned long known[] = {
+		MESHHELPER_IOC_INFO, MESHHELPER_IOC_ARM, MESHHELPER_IOC_MERGE,
+	};
+	unsigned long cmd = known[below(ARRAY_SIZE(known))];
+
+	/* A number that is not known, or an address at which there is nothing to write. */
+	if (one_in(2))
+		cmd ^= 1UL << below(32);
+	if (!ioctl(self.device, cmd, below(4096)))
+		fail("ioctl %lx with a bad address worked", cmd);
+	return true;
+}
+
+/* Descriptors have no state: any will do, and none need be kept. */
+bool op_device(void)
+{
+	int fd[32];
+	unsigned int i, n = 1 + below(ARRAY_SIZE(fd)), keep;
+
+	for (i = 0; i < n; i++) {
+		fd[i] = open(DEVICE, O_RDWR | O_CLOEXEC);
+		if (fd[i] < 0)
+			die("open " DEVICE);
+	}
+	close(self.device);
+	keep = below(n);
+	self.device = fd[keep];
+	op_merge_zap();
+	for (i = 0; i < n; i++)
+		if (i != keep)
+			close(fd[i]);
+	return true;
+}
+
+/* Lifts the protection of whatever was protected. */
+bool op_uffd_close(void)
+{
+	bool open = self.uffd >= 0;
+
+	uffd_drop();
+	return open;
+}
