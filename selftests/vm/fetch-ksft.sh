@@ -23,7 +23,7 @@ main()
 		return
 	fi
 	echo "fetch-ksft: $source into $dir" >&2
-	apt_private_init "$(dirname "$dir")/vm/apt"
+	apt_private_init "$(dirname "$dir")/vm/apt-bookworm" bookworm
 	rm -rf "$dir"
 	apt_private_unpack "$dir/package" "$source"
 	tar -x -f "$dir/package/usr/src/$source.tar.xz" -C "$dir" --strip-components=1 \
