@@ -179,7 +179,8 @@ long mh_batch(unsigned int cmd, struct meshhelper_batch __user *arg);
 /* drain.c */
 int mh_drain_init(void);
 void mh_drain_exit(void);
-void mh_drain(struct mh_arena *arena, pgoff_t index);
+void mh_drain_local(void);
+void mh_drain(void);
 
 /* remove.c: giving pages back */
 void mh_free_slots(struct mh_arena *arena, pgoff_t first, pgoff_t end);
