@@ -139,7 +139,7 @@ if [ -e "$build/ksft/scripts/checkpatch.pl" ]; then
 else
 	report 'checkpatch.pl on kmod and uapi' "no checkpatch.pl in $build/ksft: ./run build"
 fi
-for kernel in 6.12 6.1; do
+for kernel in 6.12 6.1 7.3; do
 	report "sparse and W=1 on $kernel" "$(check_kernel_build $kernel)"
 done
 report 'system calls only in user/os.c' "$(check_system_calls)"
