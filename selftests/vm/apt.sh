@@ -25,8 +25,8 @@ apt_private()
 		-o Debug::NoLocking=1 "$@"
 }
 
-# apt_private_init DIR RELEASE: create the private state in DIR, a view of that Debian release; fetch
-# lists at most once a day.
+# apt_private_init DIR RELEASE: create the private state in DIR, a view of that Debian release.
+# Lists are fetched at most once a day.
 apt_private_init()
 {
 	local release=$2
@@ -47,7 +47,7 @@ apt_private_init()
 	fi
 }
 
-# unpack_debs FROM DIR: unpack all packages in FROM below DIR. The links of a merged /usr come first.
+# unpack_debs FROM DIR: unpack all packages in FROM below DIR, where /usr is merged.
 unpack_debs()
 {
 	local from=$1 dir=$2 name deb

@@ -41,7 +41,7 @@ in_system()
 		mount --rbind /proc "$root/proc"
 		mount -t tmpfs tmp "$root/tmp"
 		mount --bind "$dir" "$root/mnt"
-		exec env -i PATH=/usr/bin HOME=/tmp LC_ALL=C.UTF-8 \
+		exec env -i PATH=/usr/local/bin:/usr/bin HOME=/tmp LC_ALL=C.UTF-8 \
 			/usr/sbin/chroot "$root" "$@"
 	' sh "$root" "$dir" "$@"
 }

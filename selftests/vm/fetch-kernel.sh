@@ -70,9 +70,9 @@ dependencies()
 # unpack_image RELEASE ROOT: newer kernels come in several packages.
 unpack_image()
 {
-	local parts
+	local pattern='linux-\(base\|binary\|modules\)-[0-9].*' parts
 
-	mapfile -t parts < <(dependencies "linux-image-$1" 'linux-\(base\|binary\|modules\)-[0-9].*')
+	mapfile -t parts < <(dependencies "linux-image-$1" "$pattern")
 	apt_private_unpack "$2" "linux-image-$1" "${parts[@]}"
 }
 
@@ -91,8 +91,30 @@ unpack_system()
 {
 	apt_private_unpack_system "$2" "linux-headers-$1" "${tools[@]}"
 	ln -sf mawk "$2/usr/bin/awk"
-	# build-kmod.sh puts the machine's own here.
+	# build-kmod.sh mounts something there.
 	mkdir -p "$2"/{dev,mnt,proc,tmp}
+	adapt_sparse "$2" "$2/usr/src/linux-headers-$1"
+}
+
+# adapt_sparse ROOT HEADERS: the kernel asks for a sparse that Debian 13 does not have.
+adapt_sparse()
+{
+	local asks=$2/scripts/checker-valid.sh sparse=$1/usr/local/bin/sparse
+
+	mkdir -p "${sparse%/*}"
+	cat > "$sparse" <<-'END'
+		#!/bin/sh
+		# Newer than sparse 0.6.4: an operator of C23, and that strlen("") is a constant.
+		exec /usr/bin/sparse -D__typeof_unqual__=__typeof__ \
+			'-D__builtin_strlen(s)=(sizeof(s)-1)' "$@"
+	END
+	chmod +x "$sparse"
+	# Asked whether the checker is good enough, but not in the package. What it does not
+	# understand are errors anyway.
+	if [ ! -e "$asks" ]; then
+		printf '#!/bin/sh\necho 1\n' > "$asks"
+		chmod +x "$asks"
+	fi
 }
 
 # first_existing DIR FILE...: the first of the FILEs that is in DIR.
@@ -113,13 +135,14 @@ first_existing()
 
 link_parts()
 {
-	local dir=$1 release=$2 modules
+	local dir=$1 release=$2 modules=root/lib/modules/$2 file
 
-	modules=$(first_existing "$dir" "root/lib/modules/$release")
 	ln -s "$modules" "$dir/modules"
 	ln -s "root/usr/src/linux-headers-$release" "$dir/kdir"
-	ln -s "$(first_existing "$dir" "root/boot/vmlinuz-$release" "$modules/vmlinuz")" "$dir/vmlinuz"
-	ln -s "$(first_existing "$dir" "root/boot/config-$release" "$modules/config")" "$dir/config"
+	for file in vmlinuz config; do
+		ln -s "$(first_existing "$dir" "root/boot/$file-$release" "$modules/$file")" \
+			"$dir/$file"
+	done
 }
 
 # fetch RELEASE DIR DEBIAN: from that release of Debian.
