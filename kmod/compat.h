@@ -16,6 +16,18 @@
 #include <linux/io_uring.h>
 #endif
 #include <linux/mm.h>
+#include <linux/shmem_fs.h>
+
+#ifdef MH_HAVE_FOLIO_BATCH_H
+#include <linux/folio_batch.h>
+#else
+#include <linux/pagevec.h>
+#endif
+
+#ifdef MH_HAVE_PAGEVEC_RELEASE
+/* A batch of folios was the same thing as a batch of pages. */
+#define __folio_batch_release(batch)	__pagevec_release((struct pagevec *)(batch))
+#endif
 
 #ifndef MH_HAVE_VM_FLAGS_SET
 static inline void vm_flags_set(struct vm_area_struct *vma, unsigned long flags)
@@ -58,6 +70,7 @@ static inline void vm_flags_clear(struct vm_area_struct *vma, unsigned long flag
 #define apply_to_existing_page_range	apply_to_page_range
 #endif
 
+#ifndef MH_HAVE_ZAP_VMA_RANGE
 /* Where nothing that works on one VMA is exported, relatives lose their entries, too. */
 static inline void zap_vma_range(struct vm_area_struct *vma, unsigned long addr,
 				 unsigned long size)
@@ -69,5 +82,17 @@ static inline void zap_vma_range(struct vm_area_struct *vma, unsigned long addr,
 			    ((loff_t)vma->vm_pgoff << PAGE_SHIFT) + addr - vma->vm_start, size, 0);
 #endif
 }
+#endif
+
+#ifdef MH_HAVE_SHMEM_VMA_FLAGS
+/* Takes VMA flags as a bitmap, unlike anything else that is used here. */
+#define shmem_file_setup_with_mnt(mnt, name, size, flags)	\
+	shmem_file_setup_with_mnt(mnt, name, size, legacy_to_vma_flags(flags))
+#endif
+
+#ifndef MH_HAVE_WQ_PERCPU
+/* What a workqueue was unless it asked for WQ_UNBOUND. */
+#define WQ_PERCPU	0
+#endif
 
 #endif /* MH_COMPAT_H */

@@ -3,26 +3,20 @@
 /*
  * Draining the LRU code's per-CPU lists, whose references look like pinned pages.
  *
- * lru_add_drain_all() is not for modules. But unmapping any range, an empty one
- * included, drains the lists of the CPU it runs on, so a work item on every CPU
- * unmaps an index that has no page table entry.
+ * Neither lru_add_drain() nor lru_add_drain_all() is for modules. But who releases a
+ * batch of folios wants them to be free afterwards, so the lists of the CPU are drained
+ * first, even if there is nothing in the batch.
  */
 #include <linux/percpu.h>
 #include <linux/workqueue.h>
 
 #include "meshhelper.h"
 
-struct mh_drain_work {
-	struct work_struct work;
-	struct mh_arena *arena;
-	pgoff_t index;
-};
-
 static struct workqueue_struct *mh_drain_wq;
 
 int mh_drain_init(void)
 {
-	mh_drain_wq = alloc_workqueue("meshhelper", WQ_MEM_RECLAIM, 0);
+	mh_drain_wq = alloc_workqueue("meshhelper", WQ_MEM_RECLAIM | WQ_PERCPU, 0);
 	return mh_drain_wq ? 0 : -ENOMEM;
 }
 
@@ -31,41 +25,48 @@ void mh_drain_exit(void)
 	destroy_workqueue(mh_drain_wq);
 }
 
+/**
+ * mh_drain_local - have this CPU put the pages it keeps aside on the LRU
+ *
+ * Context: process.
+ */
+void mh_drain_local(void)
+{
+	struct folio_batch batch;
+
+	folio_batch_init(&batch);
+	__folio_batch_release(&batch);
+}
+
 static void mh_drain_this_cpu(struct work_struct *work)
 {
-	struct mh_drain_work *drain = container_of(work, struct mh_drain_work, work);
-
-	mh_zap(drain->arena->family, drain->index, 1);
+	mh_drain_local();
 }
 
 /**
- * mh_drain - have all CPUs put the pages they keep aside on the LRU
- * @arena: an arena that stays mapped meanwhile
- * @index: an index in one of its VMAs
+ * mh_drain - the same for all CPUs
  *
  * CPUs are not kept from going away: the work of such a one runs elsewhere, and its
  * lists were drained when it went. Best effort: without memory nothing happens.
  *
- * Context: process, mmap_lock held, no folio lock; sleeps.
+ * Context: process, no folio lock; sleeps.
  */
-void mh_drain(struct mh_arena *arena, pgoff_t index)
+void mh_drain(void)
 {
-	struct mh_drain_work __percpu *works = alloc_percpu(struct mh_drain_work);
-	struct mh_drain_work *drain;
+	struct work_struct __percpu *works = alloc_percpu(struct work_struct);
+	struct work_struct *work;
 	int cpu;
 
 	if (!works)
 		return;
 	for_each_possible_cpu(cpu) {
-		drain = per_cpu_ptr(works, cpu);
-		INIT_WORK(&drain->work, mh_drain_this_cpu);
-		drain->arena = arena;
-		drain->index = index;
+		work = per_cpu_ptr(works, cpu);
+		INIT_WORK(work, mh_drain_this_cpu);
 		if (cpu_online(cpu))
-			queue_work_on(cpu, mh_drain_wq, &drain->work);
+			queue_work_on(cpu, mh_drain_wq, work);
 	}
 	for_each_possible_cpu(cpu)
-		flush_work(&per_cpu_ptr(works, cpu)->work);
+		flush_work(per_cpu_ptr(works, cpu));
 	free_percpu(works);
 	mh_count(MH_COUNT_drains_total, 1);
 }

@@ -367,15 +367,12 @@ static void mh_zap_src(struct mh_merge *merge)
 		mh_zap_index(merge, i);
 }
 
-/*
- * Zapping a young page may put it on a per-CPU list of the LRU code, which holds a
- * reference; zapping again (nothing, by now) drains this CPU's list first.
- */
+/* Zapping a young page may put it on a per-CPU list of the LRU code, which holds a reference. */
 static bool mh_pinned_after_zap(struct mh_merge *merge)
 {
 	if (!mh_any_pinned(merge, true))
 		return false;
-	mh_zap(merge->arena->family, merge->src[0].index, 1);
+	mh_drain_local();
 	return mh_any_pinned(merge, true);
 }
 
@@ -451,7 +448,7 @@ static int mh_merge_retry(struct mh_merge *merge)
 {
 	unsigned int i;
 
-	mh_drain(merge->arena, merge->src[0].index);
+	mh_drain();
 	for (i = 0; i < merge->nr; i++) {
 		merge->src[i].page = NULL;
 		merge->dst[i].page = NULL;

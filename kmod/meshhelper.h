@@ -284,7 +284,8 @@ int mh_uring_cmd(struct io_uring_cmd *cmd, unsigned int issue_flags);
 /* drain.c */
 int mh_drain_init(void);
 void mh_drain_exit(void);
-void mh_drain(struct mh_arena *arena, pgoff_t index);
+void mh_drain_local(void);
+void mh_drain(void);
 
 /* remove.c: giving pages back */
 void mh_free_slots(struct mh_arena *arena, pgoff_t first, pgoff_t end);

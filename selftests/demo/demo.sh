@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Mesh authors
 #
-# demo.sh [--keys N] [--kernel 6.12|6.1] [--native] [--results DIR]
+# demo.sh [--keys N] [--kernel 6.12|6.1|7.3] [--native] [--results DIR]
 #
 # The Redis experiment of the Mesh paper, end to end: boots a kernel in a virtual
 # machine (or uses this one, --native), loads meshhelper.ko, and loads redis-server

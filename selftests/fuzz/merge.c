@@ -194,6 +194,7 @@ void account_pair(const struct meshhelper_pair *pair)
 		return;
 	case -EAGAIN:
 	case -EBUSY:
+	case -EUSERS:
 	case -ENOENT:
 	case -EEXIST:
 	case -EINVAL:

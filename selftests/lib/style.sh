@@ -4,13 +4,15 @@
 #
 # style.sh - what can be checked without running anything, in TAP.
 #
-# Every file names its licence, scripts pass shellcheck, kernel code passes checkpatch.pl (from the
-# unpacked kernel source), and only user/os.c makes system calls.
+# Every file names its licence, scripts pass shellcheck, kernel code passes checkpatch.pl and
+# coccicheck (from the unpacked kernel source), sparse and gcc's W=1, and only user/os.c makes
+# system calls.
 
 set -u
 top=$(realpath "$(dirname "$(readlink -f "$0")")/../..")
 build=${MESH_BUILD:-$top/build}
 count=0
+kernels=(6.12 6.1 7.3)
 
 # report NAME PROBLEMS: one TAP line; no problems are good.
 report()
@@ -113,6 +115,76 @@ check_kernel_build()
 	grep -E 'warning:|error:' "$dir.log" || true
 }
 
+# cocci_sources DIR: a copy of the kernel code, without what is built next to it. One file more has
+# an error in it, and a spatch that does not see that one sees nothing.
+cocci_sources()
+{
+	rm -rf "$1"
+	mkdir -p "$1"
+	files kmod uapi | grep '\.[ch]$' | xargs -d '\n' cp --parents -t "$1"
+	cat > "$1/planted.c" <<-'END'
+		int planted(struct thing *thing)
+		{
+			kfree(thing);
+			return thing->member;
+		}
+	END
+}
+
+# cocci_includes KERNEL: where that kernel has its headers, as kbuild says it.
+cocci_includes()
+{
+	local headers
+
+	headers=$(echo "$build/vm/kernel-$1"/root/usr/src/linux-headers-*-common)
+	printf -- '-I%s ' "$headers/arch/x86/include" "$headers/include" "$headers/include/uapi" \
+		"$top/uapi"
+	echo "-include $headers/include/linux/kconfig.h"
+}
+
+# cocci_scripts KERNEL: those that report, and need no OCaml compiler (2 of 73 do). What looks at no
+# header finds the same whatever the kernel, and one kernel is enough; kfree sees the planted error.
+cocci_scripts()
+{
+	local scripts=$build/ksft/scripts/coccinelle
+
+	grep -r -l '^virtual.*\breport\b' "$scripts" | xargs grep -L 'script:ocaml' |
+		if [ "$1" = "${kernels[0]}" ]; then
+			cat
+		else
+			xargs grep -L -e '--no-includes'
+			echo "$scripts/free/kfree.cocci"
+		fi | sort
+}
+
+# check_coccinelle KERNEL: nothing to report for all of the kernel's semantic patches.
+check_coccinelle()
+{
+	local dir=$build/cocci-$1 log=$build/cocci-$1/log scripts
+
+	scripts=$(cocci_scripts "$1")
+	[ "$(echo "$scripts" | wc -l)" -gt 10 ] || echo "semantic patches are missing: ./run build"
+	cocci_sources "$dir/src"
+	rm -rf "$log"
+	mkdir -p "$log"
+	export MODE=report KBUILD_EXTMOD=$dir/src srctree=$build/ksft J=1
+	LINUXINCLUDE=$(cocci_includes "$1")
+	export LINUXINCLUDE
+	# shellcheck disable=SC2016 # to be expanded by that shell
+	echo "$scripts" | xargs -P "$(nproc)" -I '{}' sh -c '
+		COCCI=$1 timeout 120 "$srctree/scripts/coccicheck" \
+			> "$2/$(basename "$1").log" 2>&1 ||
+			echo "$1: not finished, or failed"' sh '{}' "$log"
+	echo "$scripts" | sed "s,.*/\(.*\),$log/\1.log," | xargs grep -L '/spatch -D report ' |
+		sed 's/$/: spatch has not run/'
+	grep -q 'planted\.c:4:.*free' "$log/kfree.cocci.log" ||
+		echo 'the planted error was not seen'
+	# What coccicheck and spatch say of themselves.
+	sed -E '/^$/d; /^Please check |^When using |\/spatch -D report /d
+		/^warning: line [0-9]+: should [a-z_]+ be a metavariable\?/d
+		/\/planted\.c:/d' "$log"/*.log
+}
+
 # Every system call of the library goes through os.c, and its headers.
 check_system_calls()
 {
@@ -139,8 +211,9 @@ if [ -e "$build/ksft/scripts/checkpatch.pl" ]; then
 else
 	report 'checkpatch.pl on kmod and uapi' "no checkpatch.pl in $build/ksft: ./run build"
 fi
-for kernel in 6.12 6.1; do
-	report "sparse and W=1 on $kernel" "$(check_kernel_build $kernel)"
+for kernel in "${kernels[@]}"; do
+	report "sparse and W=1 on $kernel" "$(check_kernel_build "$kernel")"
+	report "coccicheck on $kernel" "$(check_coccinelle "$kernel")"
 done
 report 'system calls only in user/os.c' "$(check_system_calls)"
 echo "1..$count"

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Mesh authors
 #
-# run.sh [--preload LIB] [--native | --vm [--kernel 6.12|6.1]] [--list] [NAME...]
+# run.sh [--preload LIB] [--native | --vm [--kernel 6.12|6.1|7.3]] [--list] [NAME...]
 #
 # Run real programs, unchanged, with libmesh.so preloaded, and check what they print.
 # Output is TAP. --native (the default) runs them here, with the module if it is

@@ -6,9 +6,60 @@
 #
 # kbuild writes next to its sources, so it works on a copy in DIR/src and the tree stays clean.
 # The copy keeps time stamps: only what changed is compiled again.
+#
+# Where KDIR is in a system of its own (see fetch-kernel.sh), make runs with that as its root
+# directory and DIR as /mnt. What is mounted for it is so in a mount namespace that nobody else is
+# in, and gone with the last process in there, however that ends.
 
 set -euo pipefail
 top=$(realpath "$(dirname "$(readlink -f "$0")")/../..")
+
+# system_of KDIR: the root of the system that KDIR is in, unless that is this machine.
+system_of()
+{
+	local root=${1%/usr/src/*}
+
+	if [ -n "$root" ] && [ -x "$root/usr/bin/make" ]; then
+		echo "$root"
+	fi
+}
+
+# in_system ROOT DIR COMMAND...: run it with ROOT as the root directory and DIR as /mnt there.
+in_system()
+{
+	local root=$1 dir=$2 user=()
+
+	shift 2
+	if [ "$(id -u)" -ne 0 ]; then
+		user=(--user --map-root-user)
+	fi
+	# shellcheck disable=SC2016 # to be expanded by that shell
+	unshare "${user[@]}" --mount --propagation private sh -euc '
+		root=$1 dir=$2
+		shift 2
+		mount --rbind /dev "$root/dev"
+		mount --rbind /proc "$root/proc"
+		mount -t tmpfs tmp "$root/tmp"
+		mount --bind "$dir" "$root/mnt"
+		exec env -i PATH=/usr/local/bin:/usr/bin HOME=/tmp LC_ALL=C.UTF-8 \
+			/usr/sbin/chroot "$root" "$@"
+	' sh "$root" "$dir" "$@"
+}
+
+# make_module KDIR DIR MAKE-ARGS...
+make_module()
+{
+	local kdir=$1 dir=$2 system
+
+	shift 2
+	system=$(system_of "$kdir")
+	if [ -n "$system" ]; then
+		in_system "$system" "$dir" make --no-print-directory -C /mnt/src/kmod \
+			KDIR="${kdir#"$system"}" "$@" modules
+	else
+		make --no-print-directory -C "$dir/src/kmod" KDIR="$kdir" "$@" modules
+	fi
+}
 
 main()
 {
@@ -24,7 +75,7 @@ main()
 	(cd "$dir/src" && find kmod uapi -name '*.[ch]' ! -name '*.mod.c') | while read -r file; do
 		[ -e "$top/$file" ] || rm "$dir/src/$file"
 	done
-	make --no-print-directory -C "$dir/src/kmod" KDIR="$kdir" "$@" modules
+	make_module "$kdir" "$dir" "$@"
 	cp "$dir/src/kmod/meshhelper.ko" "$dir/meshhelper.ko"
 }
 

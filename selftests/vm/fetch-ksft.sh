@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Mesh authors
 #
-# fetch-ksft.sh DIR - unpack the kernel's own test framework and style checker into DIR.
+# fetch-ksft.sh DIR - unpack the kernel's own test framework and checkers of source into DIR.
 #
 # From Debian's linux-source-6.12 package; afterwards DIR holds, as in a kernel tree,
 #	tools/testing/selftests/	kselftest_harness.h, kselftest.h, lib.mk, kselftest/
-#	scripts/			checkpatch.pl and the word lists it needs
+#	scripts/			checkpatch.pl and the word lists it needs; coccicheck
+#	scripts/coccinelle/		the semantic patches of coccicheck
 # A complete DIR is left as it is.
 
 set -euo pipefail
@@ -19,18 +20,19 @@ main()
 	local dir source=linux-source-6.12 tests=tools/testing/selftests
 
 	dir=$(realpath -m "$1")
-	if [ -e "$dir/complete" ]; then
+	if [ -e "$dir/complete" ] && [ -e "$dir/scripts/coccicheck" ]; then
 		return
 	fi
 	echo "fetch-ksft: $source into $dir" >&2
-	apt_private_init "$(dirname "$dir")/vm/apt"
+	apt_private_init "$(dirname "$dir")/vm/apt-bookworm" bookworm
 	rm -rf "$dir"
 	apt_private_unpack "$dir/package" "$source"
 	tar -x -f "$dir/package/usr/src/$source.tar.xz" -C "$dir" --strip-components=1 \
 		--wildcards --no-wildcards-match-slash \
 		"$source/$tests/*.h" "$source/$tests/lib.mk" "$source/$tests/kselftest/*" \
 		"$source/scripts/checkpatch.pl" "$source/scripts/spelling.txt" \
-		"$source/scripts/const_structs.checkpatch" "$source/scripts/spdxcheck.py"
+		"$source/scripts/const_structs.checkpatch" "$source/scripts/spdxcheck.py" \
+		"$source/scripts/coccicheck" "$source/scripts/coccinelle"
 	rm -r "$dir/package"
 	touch "$dir/complete"
 }

@@ -32,8 +32,8 @@ expect()
 }
 
 echo 'TAP version 13'
-echo '1..6'
-for kernel in 6.12 6.1; do
+echo '1..7'
+for kernel in 6.12 6.1 7.3; do
 	# shellcheck disable=SC2086 # a list of words
 	expect "clean under load: $kernel" 0 --kernel $kernel --no-module --rootfs --timeout 120 \
 		-- $load
