@@ -857,6 +857,18 @@ static int fork_state(struct arena *a)
 	return NEITHER;
 }
 
+/* What relatives share is not merged: a write of what is there already ends that. */
+static void unshare_pages(struct arena *a)
+{
+	size_t i;
+
+	for (i = 0; i < 2; i++) {
+		volatile char *page = page_at(a, i);
+
+		*page = *page;
+	}
+}
+
 /* Let a child merge through the ring; the child's state afterwards, or more on failure. */
 static int merge_in_child(struct arena *a, struct ring *ring)
 {
@@ -868,6 +880,7 @@ static int merge_in_child(struct arena *a, struct ring *ring)
 			die("the child");
 		return WEXITSTATUS(status);
 	}
+	unshare_pages(a);
 	/* Pages may be busy for a moment; then the child sees -EBUSY in its own pair. */
 	do {
 		if (ring_request(ring, a->fd, MESHHELPER_IOC_MERGE, &fork_batch))
@@ -925,6 +938,7 @@ TEST_F(uring_fork, maker_has_exited)
 			_exit(0);
 		while (getppid() != 1)
 			usleep(1000);
+		unshare_pages(&self->a);
 		ret = ring_request(&ring, self->a.fd, MESHHELPER_IOC_MERGE, &fork_batch);
 		if (!ret && fork_pair.result != -EBUSY)
 			ret = fork_state(&self->a);
