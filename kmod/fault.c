@@ -113,7 +113,7 @@ static int mh_fault_page(struct mh_arena *arena, struct vm_fault *vmf)
  * @vmf: the fault
  *
  * Return: VM_FAULT_LOCKED with vmf->page set; VM_FAULT_NOPAGE to be called again;
- * VM_FAULT_OOM; VM_FAULT_SIGBUS beyond the store's end, for a page lost to a memory
+ * VM_FAULT_OOM; VM_FAULT_SIGBUS beyond the largest arena, for a page lost to a memory
  * error, or in a child that could not be given an arena at fork.
  */
 vm_fault_t mh_fault(struct vm_fault *vmf)
@@ -122,7 +122,8 @@ vm_fault_t mh_fault(struct vm_fault *vmf)
 	bool locked;
 	int ret;
 
-	if (!arena)
+	/* mremap() can make a mapping larger than we would, and a slot that of another layer. */
+	if (!arena || vmf->pgoff >= MH_MAX_ARENA_PAGES)
 		return VM_FAULT_SIGBUS;
 	mh_count(MH_COUNT_faults_total, 1);
 	mh_touch(arena, vmf->pgoff);
