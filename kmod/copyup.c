@@ -15,7 +15,9 @@
  * copy it up, too, before changing it. The new page is locked inside: nobody knows it
  * yet but who lost the race for the same copy, and waits for the outer lock.
  *
- * The indices that share the slot are copied as one; they share the copy.
+ * The indices that share the slot are copied as one; they share the copy. So a layer looks
+ * through to all members of a group or to none: the owner, who writes or merges by way of
+ * one of them, need not look at the others.
  *
  * Functions are called with family->tree held and no folio lock; they sleep.
  */
@@ -285,14 +287,28 @@ int mh_copy_up_range(struct mh_family *family, struct mh_layer *layer, pgoff_t f
 	return err;
 }
 
+/* Context: the slot's folio locked, and checked. */
+static int mh_hide_locked(struct mh_family *family, struct mh_layer *layer, pgoff_t index)
+{
+	int err = mh_set_hole(layer, index);
+
+	if (!err)
+		mh_zap(family, index, 1);
+	return err;
+}
+
 /*
- * The same as for a copy-up, but with zeroes instead of the contents, and for this index
- * alone. Return: 0, an errno, or 1 to be called again.
+ * The same as for a copy-up, but with zeroes instead of the contents. A group is seen as a
+ * whole or not at all, as a copy-up for one member has to do for all: so it is copied, and
+ * the caller lets the index leave it.
+ *
+ * Return: 0, an errno, or 1 to be called again.
  */
 static int mh_hide(struct mh_family *family, struct mh_layer *layer, pgoff_t index)
 {
 	struct mh_layer *owner, *now;
 	struct page *from;
+	bool shared = false;
 	pgoff_t slot;
 	int ret = 1;
 
@@ -305,15 +321,14 @@ static int mh_hide(struct mh_family *family, struct mh_layer *layer, pgoff_t ind
 	lock_page(from);
 	if (mh_slot_page_is(family, from, slot) &&
 	    mh_resolve(layer, index, &now) == slot && now == owner) {
-		ret = mh_set_hole(layer, index);
-		if (!ret)
-			mh_zap(family, index, 1);
+		shared = xa_load(&owner->groups, slot);
+		ret = shared ? 0 : mh_hide_locked(family, layer, index);
 	}
 	unlock_page(from);
 	put_page(from);
 	if (ret == 1)
 		mh_drop_spare(family, owner, slot);
-	return ret;
+	return shared ? mh_copy_up(family, layer, index) : ret;
 }
 
 /**
@@ -323,7 +338,7 @@ static int mh_hide(struct mh_family *family, struct mh_layer *layer, pgoff_t ind
  * @first: first index
  * @end: index after the last
  *
- * What it has of its own stays as it is.
+ * What it has of its own stays as it is, and so do copies of groups that it gets here.
  * Return: 0, -ENOMEM, -EIO, or -EINTR for a fatal signal.
  */
 int mh_hide_range(struct mh_family *family, struct mh_layer *layer, pgoff_t first, pgoff_t end)
