@@ -150,6 +150,8 @@ void mh_collapse(struct mh_family *family, struct mh_layer *layer)
 	list_del(&upper->upper_node);
 	list_for_each_entry_safe(next, tmp, &upper->uppers, upper_node)
 		mh_layer_put_on(next, layer);
+	/* What an older sibling never saw of a snapshot it must not see below that, either. */
+	layer->inherit_end = min(layer->inherit_end, upper->inherit_end);
 	layer->arena = upper->arena;
 	if (layer->arena)
 		layer->arena->top = layer;
