@@ -71,7 +71,10 @@ static void mh_discard_from(struct mh_family *family, struct mh_layer *layer, pg
 
 	xa_for_each_start(&layer->alias, index, entry, first)
 		mh_layer_discard(family, layer, index);
-	/* No index below @first can be at home here: it would have been seen by the fork. */
+	/*
+	 * An index below @first that shows a slot of these has been merged since the fork, so
+	 * the upper layer has it and nobody sees it here, either.
+	 */
 	mh_store_free(family, layer->base + first, layer->base + MH_MAX_ARENA_PAGES);
 }
 

@@ -29,8 +29,15 @@ static void mh_unlock_tree(struct mh_arena *arena, bool locked)
 		up_read(&arena->family->tree);
 }
 
-/* What fork passes on ends with the last index that was ever touched. */
-static void mh_touch(struct mh_arena *arena, pgoff_t index)
+/**
+ * mh_touch - note that an index may have a page from now on
+ * @arena: the arena
+ * @index: page of the arena
+ *
+ * What fork passes on ends with the last index that was ever touched.
+ * Context: mmap_lock held.
+ */
+void mh_touch(struct mh_arena *arena, pgoff_t index)
 {
 	long end = atomic_long_read(&arena->touched_end);
 

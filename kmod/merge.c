@@ -194,6 +194,7 @@ static int mh_get_page(struct mh_merge *merge, struct mh_half *half)
 	if (IS_ERR(page))
 		return PTR_ERR(page);
 	half->page = page;
+	mh_touch(merge->arena, half->index);
 	return PageCompound(page) ? -EOPNOTSUPP : 0;
 }
 
