@@ -53,27 +53,44 @@ static bool mh_window_covers(struct mh_arena *arena, pgoff_t index)
 	       index >= READ_ONCE(arena->window_first);
 }
 
+/*
+ * Whose removal is what matters: the process that has the layer with the contents, which may
+ * be a relative. A layer without a process does not change.
+ */
+static struct mh_arena *mh_remover(struct mh_layer *owner, pgoff_t index)
+{
+	struct mh_arena *arena = owner->arena;
+
+	return arena && mh_window_covers(arena, index) ? arena : NULL;
+}
+
 /* Removal holds arena->lock as long as its window is open. */
 static void mh_window_wait(struct mh_arena *arena, pgoff_t index)
 {
-	if (!mh_window_covers(arena, index))
+	struct mh_arena *remover;
+	struct mh_layer *owner;
+
+	mh_resolve(arena->top, index, &owner);
+	remover = mh_remover(owner, index);
+	if (!remover)
 		return;
-	mutex_lock(&arena->lock);
-	mutex_unlock(&arena->lock);
+	mutex_lock(&remover->lock);
+	mutex_unlock(&remover->lock);
 }
 
 /* With @page locked: is it what @index shows, and may it be mapped? */
 static bool mh_page_current(struct mh_arena *arena, struct page *page, pgoff_t index,
 			    pgoff_t slot)
 {
+	struct mh_layer *owner;
+
 	/*
 	 * Pairs with the barrier in mh_window_open(): either this fault sees the
 	 * window, or the removal finds the page in the store and waits for its lock.
 	 */
 	smp_mb();
 	return mh_slot_page_is(arena->family, page, slot) &&
-	       mh_resolve(arena->top, index, NULL) == slot &&
-	       !mh_window_covers(arena, index);
+	       mh_resolve(arena->top, index, &owner) == slot && !mh_remover(owner, index);
 }
 
 /* Context: the slot's folio is locked. Whoever copies it up will find the mark. */
