@@ -66,6 +66,24 @@ static int mh_set_hole(struct mh_layer *layer, pgoff_t index)
 }
 
 /*
+ * Another thread may have looked through to the hole meanwhile, and made a page of it. Pairs
+ * with the barrier in mh_page_current(): either that fault finds the index in its new place,
+ * or its page is found here, and locked until the page table entry is there.
+ */
+static void mh_unmap_hole(struct mh_family *family, pgoff_t index, pgoff_t slot)
+{
+	struct folio *folio;
+
+	smp_mb();
+	folio = filemap_lock_folio(family->store, slot);
+	if (IS_ERR_OR_NULL(folio))
+		return;
+	mh_zap(family, index, 1);
+	folio_unlock(folio);
+	folio_put(folio);
+}
+
+/*
  * No page: the copy is a hole, too. A copy-up of the same index into a layer between may
  * have come before the page went, so whether @slot is still the one is asked afterwards.
  *
@@ -74,6 +92,8 @@ static int mh_set_hole(struct mh_layer *layer, pgoff_t index)
 static int mh_copy_up_hole(struct mh_family *family, struct mh_layer *layer, pgoff_t index,
 			   struct mh_layer *owner, pgoff_t slot)
 {
+	int err;
+
 	if (xa_load(&owner->groups, slot) || mh_slot_present(family, slot))
 		return 1;
 	/*
@@ -83,7 +103,10 @@ static int mh_copy_up_hole(struct mh_family *family, struct mh_layer *layer, pgo
 	smp_rmb();
 	if (mh_resolve(layer, index, NULL) != slot)
 		return 1;
-	return mh_set_hole(layer, index);
+	err = mh_set_hole(layer, index);
+	if (!err)
+		mh_unmap_hole(family, index, slot);
+	return err;
 }
 
 /* The members of the owner's group that @layer still looks through to. */
