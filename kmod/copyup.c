@@ -205,6 +205,9 @@ static int mh_copy_up_from(struct mh_family *family, struct mh_layer *layer,
 	if (mh_slot_page_is(family, to, layer->base + index))
 		ret = mh_copy_up_locked(family, layer, owner, index, slot, from, to);
 	unlock_page(to);
+	/* The slot is nobody's still: what is in it must not turn up in a hole later. */
+	if (ret < 0)
+		mh_store_free(family, layer->base + index, layer->base + index + 1);
 	return ret;
 }
 
