@@ -251,8 +251,10 @@ void mh_alias_destroy(struct mh_layer *layer)
 	struct mh_group *group;
 	unsigned long slot;
 
-	xa_for_each(&layer->groups, slot, group)
+	xa_for_each(&layer->groups, slot, group) {
 		kfree(group);
+		cond_resched();
+	}
 	xa_destroy(&layer->groups);
 	xa_destroy(&layer->spares);
 	xa_destroy(&layer->alias);

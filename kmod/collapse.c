@@ -32,23 +32,37 @@ static pgoff_t mh_next_at_home(struct mh_family *family, struct mh_layer *layer,
 	return ULONG_MAX;
 }
 
+/* Let @to have room for all that @from has. */
+static int mh_reserve_all(struct xarray *to, struct xarray *from)
+{
+	unsigned long at;
+	void *entry;
+	int err;
+
+	xa_for_each(from, at, entry) {
+		err = xa_reserve(to, at, GFP_KERNEL_ACCOUNT);
+		if (err)
+			return err;
+		cond_resched();
+	}
+	return 0;
+}
+
 /* Make sure that mh_absorb() needs no memory. What is reserved in vain does no harm. */
 static int mh_absorb_prepare(struct mh_family *family, struct mh_layer *lower,
 			     struct mh_layer *upper)
 {
 	unsigned long index;
-	void *entry;
-	int err = 0;
+	int err;
 
-	xa_for_each(&upper->alias, index, entry)
-		err = err ?: xa_reserve(&lower->alias, index, GFP_KERNEL_ACCOUNT);
-	xa_for_each(&upper->groups, index, entry)
-		err = err ?: xa_reserve(&lower->groups, index, GFP_KERNEL_ACCOUNT);
-	xa_for_each(&upper->spares, index, entry)
-		err = err ?: xa_reserve(&lower->spares, index, GFP_KERNEL_ACCOUNT);
+	err = mh_reserve_all(&lower->alias, &upper->alias) ?:
+	      mh_reserve_all(&lower->groups, &upper->groups) ?:
+	      mh_reserve_all(&lower->spares, &upper->spares);
 	index = mh_next_at_home(family, upper, upper->inherit_end);
-	for (; index != ULONG_MAX && !err; index = mh_next_at_home(family, upper, index + 1))
+	for (; index != ULONG_MAX && !err; index = mh_next_at_home(family, upper, index + 1)) {
 		err = xa_reserve(&lower->alias, index, GFP_KERNEL_ACCOUNT);
+		cond_resched();
+	}
 	return err;
 }
 
@@ -69,8 +83,10 @@ static void mh_discard_from(struct mh_family *family, struct mh_layer *layer, pg
 	pgoff_t index;
 	void *entry;
 
-	xa_for_each_start(&layer->alias, index, entry, first)
+	xa_for_each_start(&layer->alias, index, entry, first) {
 		mh_layer_discard(family, layer, index);
+		cond_resched();
+	}
 	/*
 	 * An index below @first that shows a slot of these has been merged since the fork, so
 	 * the upper layer has it and nobody sees it here, either.
@@ -104,11 +120,13 @@ static void mh_absorb_groups(struct mh_family *family, struct mh_layer *lower,
 		xa_store(&lower->groups, slot, group, GFP_NOWAIT);
 		if (mh_region(slot) == mh_region(upper->base))
 			mh_region_add(family, mh_region(slot), 1);
+		cond_resched();
 	}
 	xa_for_each(&upper->spares, slot, entry) {
 		xa_store(&lower->spares, slot, entry, GFP_NOWAIT);
 		if (mh_region(slot) == mh_region(upper->base))
 			mh_region_add(family, mh_region(slot), 1);
+		cond_resched();
 	}
 	atomic_long_add(atomic_long_read(&upper->nr_meshed), &lower->nr_meshed);
 }

@@ -16,7 +16,8 @@
 /* Return: whether the lock was taken, for mh_unlock_tree(). */
 static bool mh_lock_tree(struct mh_arena *arena)
 {
-	bool related = READ_ONCE(arena->related);
+	/* Pairs with mh_layer_settle(). */
+	bool related = smp_load_acquire(&arena->related);
 
 	if (related)
 		down_read(&arena->family->tree);
