@@ -4,11 +4,13 @@
  * What relatives must not be able to do to each other: the corners of fork.
  *
  * Processes act in steps that the parent and its relatives give each other by pipes, so
- * that each order of events is the same in every run; the races at the end are not.
+ * that each order of events is the same in every run; the races at the end are not:
+ * write_together() makes their windows meet.
  */
 #include "arena.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/uio.h>
@@ -354,6 +356,115 @@ TEST_F_TIMEOUT(relatives, write_holes, 120)
 	tell(self->down[1]);
 	EXPECT_EQ(0, exit_code(pid));
 	arena_close(&a);
+}
+
+struct meeting {
+	volatile unsigned long arrived[2];
+};
+
+/* Each waits for the other before each page, and then they write to it, or to its alias. */
+static void write_together(struct arena *a, struct meeting *m, unsigned int who)
+{
+	unsigned long i;
+
+	for (i = 0; i < RACE_PAGES / 2; i++) {
+		m->arrived[who] = i + 1;
+		while (m->arrived[!who] < i + 1)
+			sched_yield();
+		*(volatile char *)(page_at(a, 2 * i + who) + who) = '0' + who;
+	}
+}
+
+static void alias_all(struct arena *a)
+{
+	struct meshhelper_pair pair;
+	unsigned long i;
+
+	for (i = 0; i < RACE_PAGES; i++)
+		memset(page_at(a, i), 'x', PAGE);
+	for (i = 0; i < RACE_PAGES; i += 2) {
+		pair = make_pair(page_at(a, i), page_at(a, i + 1), SLOT);
+		if (merge_one(a, &pair))
+			die("merge");
+	}
+}
+
+/* Does each page have what @byte0 and @byte1 say, by both aliases? */
+static bool all_have(struct arena *a, char byte0, char byte1)
+{
+	unsigned long i;
+
+	for (i = 0; i < RACE_PAGES; i++)
+		if (page_at(a, i)[0] != byte0 || page_at(a, i)[1] != byte1 ||
+		    page_at(a, i)[2] != 'x')
+			return false;
+	return true;
+}
+
+struct partner {
+	struct arena *a;
+	struct meeting *meeting;
+};
+
+static void *write_as_partner(void *arg)
+{
+	struct partner *partner = arg;
+
+	write_together(partner->a, partner->meeting, 1);
+	return NULL;
+}
+
+/* Two threads of the child write to the two aliases of a page that the parent has. */
+static int write_aliases(struct arena *a, struct meeting *m)
+{
+	struct partner partner = { a, m };
+	pthread_t thread;
+
+	if (pthread_create(&thread, NULL, write_as_partner, &partner))
+		return 1;
+	write_together(a, m, 0);
+	pthread_join(thread, NULL);
+	return all_have(a, '0', '1') ? 0 : 2;
+}
+
+TEST_F_TIMEOUT(relatives, threads_copy_once, 120)
+{
+	struct arena a = arena_open(RACE_PAGES, MESHHELPER_MERGE_ZAP);
+	struct meeting *m = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
+				 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	pid_t pid;
+
+	ASSERT_NE(MAP_FAILED, m);
+	alias_all(&a);
+	pid = fork();
+	if (!pid)
+		_exit(write_aliases(&a, m));
+	EXPECT_EQ(0, exit_code(pid));
+	EXPECT_TRUE(all_have(&a, 'x', 'x'));
+	arena_close(&a);
+	munmap(m, PAGE);
+}
+
+/* The same for parent and child: neither has what the other writes. */
+TEST_F_TIMEOUT(relatives, both_write, 120)
+{
+	struct arena a = arena_open(RACE_PAGES, MESHHELPER_MERGE_ZAP);
+	struct meeting *m = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
+				 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	pid_t pid;
+
+	ASSERT_NE(MAP_FAILED, m);
+	alias_all(&a);
+	pid = fork();
+	if (!pid) {
+		write_together(&a, m, 1);
+		_exit(all_have(&a, 'x', '1') ? 0 : 1);
+	}
+	write_together(&a, m, 0);
+	EXPECT_EQ(0, exit_code(pid));
+	EXPECT_TRUE(all_have(&a, '0', 'x'));
+	arena_close(&a);
+	munmap(m, PAGE);
 }
 
 TEST_HARNESS_MAIN
