@@ -208,11 +208,13 @@ static void mh_forget_member(struct mh_group *group, pgoff_t index)
 
 /*
  * An index that shares with nobody needs an entry only if it is away from home, or
- * else would show what is in the layer below.
+ * else would show what is in the layer below. A layer that is collapsed keeps them all, as
+ * they are going to be overwritten and there may be no memory then.
  */
 static void mh_alias_settle(struct mh_layer *layer, pgoff_t index, pgoff_t slot)
 {
-	if (slot == layer->base + index && (!layer->lower || index >= layer->inherit_end))
+	if (slot == layer->base + index && layer->arena &&
+	    (!layer->lower || index >= layer->inherit_end))
 		xa_erase(&layer->alias, index);
 	else
 		mh_overwrite(&layer->alias, index, xa_mk_value(slot));
@@ -249,8 +251,10 @@ void mh_alias_destroy(struct mh_layer *layer)
 	struct mh_group *group;
 	unsigned long slot;
 
-	xa_for_each(&layer->groups, slot, group)
+	xa_for_each(&layer->groups, slot, group) {
 		kfree(group);
+		cond_resched();
+	}
 	xa_destroy(&layer->groups);
 	xa_destroy(&layer->spares);
 	xa_destroy(&layer->alias);

@@ -32,25 +32,38 @@ static pgoff_t mh_next_at_home(struct mh_family *family, struct mh_layer *layer,
 	return ULONG_MAX;
 }
 
+/* Let @to have room for all that @from has. */
+static int mh_reserve_all(struct xarray *to, struct xarray *from)
+{
+	unsigned long at;
+	void *entry;
+	int err;
+
+	xa_for_each(from, at, entry) {
+		err = xa_reserve(to, at, GFP_KERNEL_ACCOUNT);
+		if (err)
+			return err;
+		cond_resched();
+	}
+	return 0;
+}
+
 /* Make sure that mh_absorb() needs no memory. What is reserved in vain does no harm. */
 static int mh_absorb_prepare(struct mh_family *family, struct mh_layer *lower,
 			     struct mh_layer *upper)
 {
 	unsigned long index;
-	void *entry;
-	int err = 0;
+	int err;
 
-	xa_for_each(&upper->alias, index, entry)
-		err = err ?: xa_reserve(&lower->alias, index, GFP_KERNEL_ACCOUNT);
-	xa_for_each(&upper->groups, index, entry)
-		err = err ?: xa_reserve(&lower->groups, index, GFP_KERNEL_ACCOUNT);
-	xa_for_each(&upper->spares, index, entry)
-		err = err ?: xa_reserve(&lower->spares, index, GFP_KERNEL_ACCOUNT);
-	xa_for_each(&upper->lent, index, entry)
-		err = err ?: xa_reserve(&lower->lent, index, GFP_KERNEL_ACCOUNT);
+	err = mh_reserve_all(&lower->alias, &upper->alias) ?:
+	      mh_reserve_all(&lower->groups, &upper->groups) ?:
+	      mh_reserve_all(&lower->spares, &upper->spares) ?:
+	      mh_reserve_all(&lower->lent, &upper->lent);
 	index = mh_next_at_home(family, upper, upper->inherit_end);
-	for (; index != ULONG_MAX && !err; index = mh_next_at_home(family, upper, index + 1))
+	for (; index != ULONG_MAX && !err; index = mh_next_at_home(family, upper, index + 1)) {
 		err = xa_reserve(&lower->alias, index, GFP_KERNEL_ACCOUNT);
+		cond_resched();
+	}
 	return err;
 }
 
@@ -71,9 +84,14 @@ static void mh_discard_from(struct mh_family *family, struct mh_layer *layer, pg
 	pgoff_t index;
 	void *entry;
 
-	xa_for_each_start(&layer->alias, index, entry, first)
+	xa_for_each_start(&layer->alias, index, entry, first) {
 		mh_layer_discard(family, layer, index);
-	/* No index below @first can be at home here: it would have been seen by the fork. */
+		cond_resched();
+	}
+	/*
+	 * An index below @first that shows a slot of these has been merged since the fork, so
+	 * the upper layer has it and nobody sees it here, either.
+	 */
 	mh_store_free(family, layer->base + first, layer->base + MH_MAX_ARENA_PAGES);
 }
 
@@ -103,11 +121,13 @@ static void mh_absorb_groups(struct mh_family *family, struct mh_layer *lower,
 		xa_store(&lower->groups, slot, group, GFP_NOWAIT);
 		if (mh_region(slot) == mh_region(upper->base))
 			mh_region_add(family, mh_region(slot), 1);
+		cond_resched();
 	}
 	xa_for_each(&upper->spares, slot, entry) {
 		xa_store(&lower->spares, slot, entry, GFP_NOWAIT);
 		if (mh_region(slot) == mh_region(upper->base))
 			mh_region_add(family, mh_region(slot), 1);
+		cond_resched();
 	}
 	xa_for_each(&upper->lent, slot, entry)
 		xa_store(&lower->lent, slot, entry, GFP_NOWAIT);
@@ -154,6 +174,8 @@ void mh_collapse(struct mh_family *family, struct mh_layer *layer)
 	list_del(&upper->upper_node);
 	list_for_each_entry_safe(next, tmp, &upper->uppers, upper_node)
 		mh_layer_put_on(next, layer);
+	/* What an older sibling never saw of a snapshot it must not see below that, either. */
+	layer->inherit_end = min(layer->inherit_end, upper->inherit_end);
 	layer->arena = upper->arena;
 	if (layer->arena)
 		layer->arena->top = layer;

@@ -15,7 +15,9 @@
  * copy it up, too, before changing it. The new page is locked inside: nobody knows it
  * yet but who lost the race for the same copy, and waits for the outer lock.
  *
- * The indices that share the slot are copied as one; they share the copy.
+ * The indices that share the slot are copied as one; they share the copy. So a layer looks
+ * through to all members of a group or to none: the owner, who writes or merges by way of
+ * one of them, need not look at the others.
  *
  * Functions are called with family->tree held and no folio lock; they sleep.
  */
@@ -94,6 +96,24 @@ static bool mh_looks_through(struct mh_copy_up *up, pgoff_t index)
 }
 
 /*
+ * Another thread may have looked through to the hole meanwhile, and made a page of it. Pairs
+ * with the barrier in mh_page_current(): either that fault finds the index in its new place,
+ * or its page is found here, and locked until the page table entry is there.
+ */
+static void mh_unmap_hole(struct mh_family *family, pgoff_t index, pgoff_t slot)
+{
+	struct folio *folio;
+
+	smp_mb();
+	folio = filemap_lock_folio(family->store, slot);
+	if (IS_ERR_OR_NULL(folio))
+		return;
+	mh_zap(family, index, 1);
+	folio_unlock(folio);
+	folio_put(folio);
+}
+
+/*
  * No page: the copy is a hole, too. A copy-up of the same index into a layer between may
  * have come before the page went, so whether the slot is still the one is asked afterwards.
  *
@@ -101,6 +121,8 @@ static bool mh_looks_through(struct mh_copy_up *up, pgoff_t index)
  */
 static int mh_copy_up_hole(struct mh_copy_up *up)
 {
+	int err;
+
 	if (xa_load(&up->owner->groups, up->slot) || mh_slot_present(up->family, up->slot))
 		return 1;
 	/*
@@ -110,7 +132,10 @@ static int mh_copy_up_hole(struct mh_copy_up *up)
 	smp_rmb();
 	if (!mh_looks_through(up, up->index))
 		return 1;
-	return mh_set_hole(up->layer, up->index);
+	err = mh_set_hole(up->layer, up->index);
+	if (!err)
+		mh_unmap_hole(up->family, up->index, up->slot);
+	return err;
 }
 
 /* The members of the owner's group that the layer still looks through to. */
@@ -218,6 +243,10 @@ static int mh_copy_up_from(struct mh_copy_up *up)
 	if (mh_slot_page_is(up->family, up->to, up->layer->base + up->index))
 		ret = mh_copy_up_locked(up);
 	unlock_page(up->to);
+	/* The slot is nobody's still: what is in it must not turn up in a hole later. */
+	if (ret < 0)
+		mh_store_free(up->family, up->layer->base + up->index,
+			      up->layer->base + up->index + 1);
 	return ret;
 }
 
@@ -327,35 +356,45 @@ int mh_copy_up_range(struct mh_family *family, struct mh_layer *layer, pgoff_t f
 	return err;
 }
 
+/* Context: the slot's folio locked, and checked. */
+static int mh_hide_locked(struct mh_copy_up *up)
+{
+	int err = mh_set_hole(up->layer, up->index);
+
+	if (!err && xa_load(&up->owner->lent, up->slot))
+		mh_zap(up->family, up->index, 1);
+	return err;
+}
+
 /*
- * The same as for a copy-up, but with zeroes instead of the contents, and for this index
- * alone. Return: 0, an errno, or 1 to be called again.
+ * The same as for a copy-up, but with zeroes instead of the contents. A group is seen as a
+ * whole or not at all, as a copy-up for one member has to do for all: so it is copied, and
+ * the caller lets the index leave it.
+ *
+ * Return: 0, an errno, or 1 to be called again.
  */
 static int mh_hide(struct mh_family *family, struct mh_layer *layer, pgoff_t index)
 {
-	struct mh_layer *owner, *now;
-	struct page *from;
-	pgoff_t slot;
+	struct mh_copy_up up = { .family = family, .layer = layer, .index = index };
+	bool shared = false;
 	int ret = 1;
 
-	slot = mh_resolve(layer, index, &owner);
-	if (owner == layer)
+	up.slot = mh_resolve(layer, index, &up.owner);
+	if (up.owner == layer)
 		return 0;
-	from = mh_slot_page(family, slot);
-	if (IS_ERR(from))
-		return PTR_ERR(from);
-	lock_page(from);
-	if (mh_slot_page_is(family, from, slot) &&
-	    mh_resolve(layer, index, &now) == slot && now == owner) {
-		ret = mh_set_hole(layer, index);
-		if (!ret && xa_load(&owner->lent, slot))
-			mh_zap(family, index, 1);
+	up.from = mh_slot_page(family, up.slot);
+	if (IS_ERR(up.from))
+		return PTR_ERR(up.from);
+	lock_page(up.from);
+	if (mh_slot_page_is(family, up.from, up.slot) && mh_looks_through(&up, index)) {
+		shared = xa_load(&up.owner->groups, up.slot);
+		ret = shared ? 0 : mh_hide_locked(&up);
 	}
-	unlock_page(from);
-	put_page(from);
+	unlock_page(up.from);
+	put_page(up.from);
 	if (ret == 1)
-		mh_drop_spare(family, owner, slot);
-	return ret;
+		mh_drop_spare(family, up.owner, up.slot);
+	return shared ? mh_copy_up(family, layer, index, NULL) : ret;
 }
 
 /**
@@ -365,7 +404,7 @@ static int mh_hide(struct mh_family *family, struct mh_layer *layer, pgoff_t ind
  * @first: first index
  * @end: index after the last
  *
- * What it has of its own stays as it is.
+ * What it has of its own stays as it is, and so do copies of groups that it gets here.
  * Return: 0, -ENOMEM, -EIO, or -EINTR for a fatal signal.
  */
 int mh_hide_range(struct mh_family *family, struct mh_layer *layer, pgoff_t first, pgoff_t end)

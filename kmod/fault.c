@@ -16,7 +16,8 @@
 /* Return: whether the lock was taken, for mh_unlock_tree(). */
 static bool mh_lock_tree(struct mh_arena *arena)
 {
-	bool related = READ_ONCE(arena->related);
+	/* Pairs with mh_layer_settle(). */
+	bool related = smp_load_acquire(&arena->related);
 
 	if (related)
 		down_read(&arena->family->tree);
@@ -29,8 +30,15 @@ static void mh_unlock_tree(struct mh_arena *arena, bool locked)
 		up_read(&arena->family->tree);
 }
 
-/* What fork passes on ends with the last index that was ever touched. */
-static void mh_touch(struct mh_arena *arena, pgoff_t index)
+/**
+ * mh_touch - note that an index may have a page from now on
+ * @arena: the arena
+ * @index: page of the arena
+ *
+ * What fork passes on ends with the last index that was ever touched.
+ * Context: mmap_lock held.
+ */
+void mh_touch(struct mh_arena *arena, pgoff_t index)
 {
 	long end = atomic_long_read(&arena->touched_end);
 
@@ -46,27 +54,44 @@ static bool mh_window_covers(struct mh_arena *arena, pgoff_t index)
 	       index >= READ_ONCE(arena->window_first);
 }
 
+/*
+ * Whose removal is what matters: the process that has the layer with the contents, which may
+ * be a relative. A layer without a process does not change.
+ */
+static struct mh_arena *mh_remover(struct mh_layer *owner, pgoff_t index)
+{
+	struct mh_arena *arena = owner->arena;
+
+	return arena && mh_window_covers(arena, index) ? arena : NULL;
+}
+
 /* Removal holds arena->lock as long as its window is open. */
 static void mh_window_wait(struct mh_arena *arena, pgoff_t index)
 {
-	if (!mh_window_covers(arena, index))
+	struct mh_arena *remover;
+	struct mh_layer *owner;
+
+	mh_resolve(arena->top, index, &owner);
+	remover = mh_remover(owner, index);
+	if (!remover)
 		return;
-	mutex_lock(&arena->lock);
-	mutex_unlock(&arena->lock);
+	mutex_lock(&remover->lock);
+	mutex_unlock(&remover->lock);
 }
 
 /* With @page locked: is it what @index shows, and may it be mapped? */
 static bool mh_page_current(struct mh_arena *arena, struct page *page, pgoff_t index,
 			    pgoff_t slot)
 {
+	struct mh_layer *owner;
+
 	/*
 	 * Pairs with the barrier in mh_window_open(): either this fault sees the
 	 * window, or the removal finds the page in the store and waits for its lock.
 	 */
 	smp_mb();
 	return mh_slot_page_is(arena->family, page, slot) &&
-	       mh_resolve(arena->top, index, NULL) == slot &&
-	       !mh_window_covers(arena, index);
+	       mh_resolve(arena->top, index, &owner) == slot && !mh_remover(owner, index);
 }
 
 /* Context: the slot's folio is locked. Whoever copies it up will find the mark. */
@@ -113,7 +138,7 @@ static int mh_fault_page(struct mh_arena *arena, struct vm_fault *vmf)
  * @vmf: the fault
  *
  * Return: VM_FAULT_LOCKED with vmf->page set; VM_FAULT_NOPAGE to be called again;
- * VM_FAULT_OOM; VM_FAULT_SIGBUS beyond the store's end, for a page lost to a memory
+ * VM_FAULT_OOM; VM_FAULT_SIGBUS beyond the largest arena, for a page lost to a memory
  * error, or in a child that could not be given an arena at fork.
  */
 vm_fault_t mh_fault(struct vm_fault *vmf)
@@ -122,7 +147,8 @@ vm_fault_t mh_fault(struct vm_fault *vmf)
 	bool locked;
 	int ret;
 
-	if (!arena)
+	/* mremap() can make a mapping larger than we would, and a slot that of another layer. */
+	if (!arena || vmf->pgoff >= MH_MAX_ARENA_PAGES)
 		return VM_FAULT_SIGBUS;
 	mh_count(MH_COUNT_faults_total, 1);
 	mh_touch(arena, vmf->pgoff);

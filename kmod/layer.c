@@ -83,6 +83,7 @@ static void mh_free_foreign(struct mh_family *family, struct mh_layer *layer)
 	xa_for_each(&layer->alias, index, entry) {
 		pgoff_t slot = xa_to_value(entry);
 
+		cond_resched();
 		/* A group's page is freed once, the slots of the rest are its spares. */
 		if (mh_region(slot) == mh_region(layer->base))
 			continue;
@@ -90,12 +91,15 @@ static void mh_free_foreign(struct mh_family *family, struct mh_layer *layer)
 			mh_store_free(family, slot, slot + 1);
 		if (!xa_load(&layer->groups, slot))
 			mh_slot_disown(family, layer, slot);
+	}
+	xa_for_each(&layer->groups, index, entry) {
+		mh_slot_disown(family, layer, index);
 		cond_resched();
 	}
-	xa_for_each(&layer->groups, index, entry)
+	xa_for_each(&layer->spares, index, entry) {
 		mh_slot_disown(family, layer, index);
-	xa_for_each(&layer->spares, index, entry)
-		mh_slot_disown(family, layer, index);
+		cond_resched();
+	}
 }
 
 static void mh_layer_destroy(struct mh_family *family, struct mh_layer *layer)
@@ -174,14 +178,18 @@ bool mh_index_shared(struct mh_layer *layer, pgoff_t index)
 	return !mh_layer_has(layer, index) || (upper && !mh_layer_has(upper, index));
 }
 
-/* There may be a layer less above: whether faults need family->tree, and what is lent. */
+/*
+ * There may be a layer less above: what is lent, and whether faults need family->tree, see
+ * struct mh_arena. If not, they do not wait for the end of what is going on now, but must
+ * see it: pairs with mh_lock_tree().
+ */
 void mh_layer_settle(struct mh_layer *layer)
 {
 	if (list_empty(&layer->uppers))
 		xa_destroy(&layer->lent);
 	if (layer->arena)
-		WRITE_ONCE(layer->arena->related,
-			   layer->lower || !list_empty(&layer->uppers));
+		smp_store_release(&layer->arena->related,
+				  layer->lower || !list_empty(&layer->uppers));
 }
 
 /* Context: family->tree held for writing. */

@@ -71,7 +71,8 @@ static struct vm_area_struct *mh_find_span(struct mm_struct *mm, u64 addr, unsig
 		return NULL;
 	vma = find_vma(mm, addr);
 	if (!vma || vma->vm_start > addr || vma->vm_ops != &mh_vm_ops ||
-	    vma->vm_end - addr < (u64)nr << PAGE_SHIFT || !vma->vm_private_data)
+	    vma->vm_end - addr < (u64)nr << PAGE_SHIFT || !vma->vm_private_data ||
+	    linear_page_index(vma, addr) + nr > MH_MAX_ARENA_PAGES)
 		return NULL;
 	return vma;
 }
@@ -193,6 +194,7 @@ static int mh_get_page(struct mh_merge *merge, struct mh_half *half)
 	if (IS_ERR(page))
 		return PTR_ERR(page);
 	half->page = page;
+	mh_touch(merge->arena, half->index);
 	return PageCompound(page) ? -EOPNOTSUPP : 0;
 }
 

@@ -264,6 +264,7 @@ int mh_hide_range(struct mh_family *family, struct mh_layer *layer, pgoff_t firs
 void mh_drop_spare(struct mh_family *family, struct mh_layer *layer, pgoff_t slot);
 
 /* fault.c: page faults */
+void mh_touch(struct mh_arena *arena, pgoff_t index);
 vm_fault_t mh_fault(struct vm_fault *vmf);
 vm_fault_t mh_page_mkwrite(struct vm_fault *vmf);
 

@@ -11,8 +11,9 @@
  *
  * An index that shares its slot leaves its group; the page stays with the others.
  *
- * Relatives that still look through to the arena get copies first, and where it looks
- * through to a layer below itself, it is given holes of its own.
+ * Relatives that still look through to the arena get copies first of what there is; their
+ * faults in holes wait for the window, too. Where the arena looks through to a layer below
+ * itself, it is given holes of its own, or copies of aliases, which then leave their group.
  */
 #include <linux/falloc.h>
 
