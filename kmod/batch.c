@@ -5,7 +5,6 @@
  * is looked at, and nothing is locked while user memory is accessed: the pairs may
  * themselves lie in an arena, or be changed by another thread meanwhile.
  */
-#include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
@@ -27,8 +26,6 @@ static int mh_batch_pair(unsigned int cmd, struct meshhelper_batch *batch,
 {
 	int ret;
 
-	if (fatal_signal_pending(current))
-		return -EINTR;
 	if (cmd == MESHHELPER_IOC_ARM)
 		return mh_arm_pair(current->mm, pair);
 	ret = mh_merge_pair(current->mm, pair, batch->flags, may_drain);

@@ -15,6 +15,7 @@
 #include <linux/sched.h>
 
 #include "meshhelper.h"
+#include "trace.h"
 
 /*
  * The next index from @index on that is @layer's own, but not by an entry: one at home
@@ -150,9 +151,10 @@ void mh_collapse(struct mh_family *family, struct mh_layer *layer)
 	list_del(&upper->upper_node);
 	list_for_each_entry_safe(next, tmp, &upper->uppers, upper_node)
 		mh_layer_put_on(next, layer);
-	layer->arena = upper->arena;
+	mh_layer_set_arena(layer, upper->arena);
 	if (layer->arena)
 		layer->arena->top = layer;
 	mh_layer_settle(layer);
+	trace_meshhelper_collapse(family, layer->base, upper->base, !layer->arena);
 	mh_layer_free(family, upper);
 }

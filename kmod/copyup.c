@@ -24,6 +24,7 @@
 #include <linux/slab.h>
 
 #include "meshhelper.h"
+#include "trace.h"
 
 /**
  * mh_drop_spare - free the page that a late fault may have put into a spare slot
@@ -159,6 +160,7 @@ static int mh_copy_up_locked(struct mh_family *family, struct mh_layer *layer,
 	if (!err) {
 		mh_unlend(family, seen, slot);
 		mh_count(MH_COUNT_copy_ups_total, 1);
+		trace_meshhelper_copy_up(family, layer, index, slot, seen->slot, seen->nr);
 	}
 	if (err || seen->nr == 1)
 		kfree(seen);

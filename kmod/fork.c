@@ -14,6 +14,7 @@
 #include <linux/userfaultfd_k.h>
 
 #include "meshhelper.h"
+#include "trace.h"
 
 /* Context: the parent's mmap_lock held for writing; it is current's. */
 static void mh_zap_process(struct mh_arena *arena)
@@ -94,6 +95,7 @@ void mh_vm_open(struct vm_area_struct *vma)
 	mh_drop_uffd(vma);
 	mh_count(MH_COUNT_forks_total, 1);
 	vma->vm_private_data = mh_forked_arena(arena, vma->vm_mm);
+	trace_meshhelper_fork(arena->family, vma);
 	if (!vma->vm_private_data)
 		mh_count(MH_COUNT_fork_failures_total, 1);
 }

@@ -102,6 +102,7 @@ struct meshhelper_info {
  *	* -EOPNOTSUPP: a page is part of a large folio
  *	* -EMLINK: more spans than supported would share pages
  *	* -ENOMEM: no memory for the bookkeeping, or to bring a page in from swap
+ *	* -EIO: a page was lost to a memory error, or cannot be read from swap
  *	* -EINTR: a fatal signal came before this pair's turn
  * @flags: zero
  * @live: bit i set: slot i of @src, or of any span that shares @src's pages, is
