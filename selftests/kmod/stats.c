@@ -484,9 +484,9 @@ struct member {
 
 struct family {
 	struct member member[CHILDREN + 1];
+	pid_t pid[CHILDREN + 1];
 	int ready[2];
-	int go[2];
-	int end[2];
+	int ask[CHILDREN + 1][2];
 };
 
 /* The descriptor must be the process's own. */
@@ -502,18 +502,17 @@ static void report(struct arena *a, struct member *member)
 	close(own.fd);
 }
 
-/* A child that writes to some pages, says that it is there, reports, and ends. */
+/* A child that writes to some pages, says that it is there, and reports when asked. */
 static void child(struct arena *a, struct family *f, unsigned int i)
 {
 	char c = 'c';
 
-	close(f->end[1]);
 	memset(page_at(a, 8 * i), 'c', 3 * PAGE);
-	if (write(f->ready[1], &c, 1) != 1 || read(f->go[0], &c, 1) != 1)
-		_exit(1);
-	report(a, &f->member[i]);
-	if (write(f->ready[1], &c, 1) != 1 || read(f->end[0], &c, 1))
-		_exit(2);
+	do {
+		if (write(f->ready[1], &c, 1) != 1 || read(f->ask[i][0], &c, 1) != 1)
+			_exit(1);
+		report(a, &f->member[i]);
+	} while (c == 'r');
 	_exit(0);
 }
 
@@ -546,23 +545,35 @@ static bool join_cgroup(void)
 	return write_text(CGROUP "/cgroup.procs", "0");
 }
 
-static void wait_for_children(struct __test_metadata *_metadata, struct family *f,
-			      unsigned int nr)
+static void wait_for_child(struct __test_metadata *_metadata, struct family *f)
 {
 	char c;
 
-	while (nr--)
-		ASSERT_EQ(1, read(f->ready[0], &c, 1));
+	ASSERT_EQ(1, read(f->ready[0], &c, 1));
 }
 
+static void end_child(struct __test_metadata *_metadata, struct family *f, unsigned int i)
+{
+	ASSERT_EQ(1, write(f->ask[i][1], "e", 1));
+	EXPECT_TRUE(exited_well(f->pid[i]));
+	memset(&f->member[i], 0, sizeof(f->member[i]));
+	f->pid[i] = 0;
+}
+
+/* What all who are left say is what there is. */
 static void compare_family(struct __test_metadata *_metadata, const struct counters *before,
-			   struct family *f)
+			   struct arena *a, struct family *f)
 {
 	struct member sum = { 0 };
 	struct counters now;
 	unsigned int i;
 
+	report(a, &f->member[0]);
 	for (i = 0; i <= CHILDREN; i++) {
+		if (f->pid[i]) {
+			ASSERT_EQ(1, write(f->ask[i][1], "r", 1));
+			wait_for_child(_metadata, f);
+		}
 		sum.resident += f->member[i].resident;
 		sum.swapped += f->member[i].swapped;
 		sum.saved += f->member[i].saved;
@@ -572,66 +583,74 @@ static void compare_family(struct __test_metadata *_metadata, const struct count
 	EXPECT_EQ(0, sum.swapped);
 	EXPECT_EQ(sum.resident * 1024, cgroup_shmem(sum.resident * 1024));
 	EXPECT_EQ(sum.saved * 1024, growth(before, "pss_bytes_saved"));
-	EXPECT_EQ(CHILDREN + 1, growth(before, "arenas"));
-	EXPECT_EQ(CHILDREN - 1, growth(before, "snapshots"));
-	EXPECT_EQ(1, f->member[0].layers);
-	/* The first two are on the oldest snapshot, each other on one of its own. */
-	EXPECT_EQ(CHILDREN + 1, f->member[1].layers);
-	for (i = 2; i <= CHILDREN; i++)
-		EXPECT_EQ(CHILDREN + 3 - i, f->member[i].layers);
 }
 
-/*
- * Before each fork the parent changes some pages, aliases among them, so that each time a
- * snapshot is made; pages of it are nobody's, and yet must be in the sum.
- */
-TEST(sums_of_a_family)
+static struct family *make_family(struct __test_metadata *_metadata, struct arena *a)
 {
 	struct family *f = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
 				-1, 0);
-	struct counters before = read_counters(), after;
-	pid_t pid[CHILDREN + 1];
-	struct arena a;
 	unsigned int i;
 
 	ASSERT_NE(MAP_FAILED, f);
 	memset(f, 0, PAGE);
-	ASSERT_TRUE(join_cgroup());
-	a = arena_open(PAGES, MESHHELPER_MERGE_ZAP);
-	memset(a.base, 'p', PAGES * PAGE);
-	for (i = 0; i < PAGES; i += 4) {
-		struct meshhelper_pair pair = make_pair(page_at(&a, i), page_at(&a, i + 1), SLOT);
-
-		set_live(&pair, i % 8);
-		ASSERT_EQ(0, merge_one(&a, &pair));
-	}
 	ASSERT_EQ(0, pipe(f->ready));
-	ASSERT_EQ(0, pipe(f->go));
-	ASSERT_EQ(0, pipe(f->end));
+	for (i = 1; i <= CHILDREN; i++)
+		ASSERT_EQ(0, pipe(f->ask[i]));
+	/* What was allocated so far is not the cgroup's. */
+	ASSERT_TRUE(join_cgroup());
+	*a = arena_open(PAGES, MESHHELPER_MERGE_ZAP);
+	memset(a->base, 'p', PAGES * PAGE);
+	for (i = 0; i < PAGES; i += 4) {
+		struct meshhelper_pair pair = make_pair(page_at(a, i), page_at(a, i + 1), SLOT);
+
+		ASSERT_EQ(0, merge_one(a, &pair));
+	}
+	return f;
+}
+
+/*
+ * Before each fork the parent changes some pages, aliases among them, so that each time a
+ * snapshot is made; pages of it are nobody's, and yet must be in the sum. When the others
+ * have ended, the first child's layer has taken over what was in both snapshots.
+ */
+TEST(sums_of_a_family)
+{
+	struct counters before = read_counters(), after;
+	struct arena a;
+	struct family *f = make_family(_metadata, &a);
+	unsigned int i;
+	pid_t pid;
+
 	for (i = 1; i <= CHILDREN; i++) {
-		pid[i] = fork();
-		if (!pid[i])
+		pid = fork();
+		if (!pid)
 			child(&a, f, i);
-		wait_for_children(_metadata, f, 1);
+		f->pid[i] = pid;
+		wait_for_child(_metadata, f);
 		memset(page_at(&a, 4 * i), 'P', 5 * PAGE);
 	}
-	report(&a, &f->member[0]);
-	ASSERT_EQ(CHILDREN, write(f->go[1], "ggg", CHILDREN));
-	wait_for_children(_metadata, f, CHILDREN);
-	compare_family(_metadata, &before, f);
+	compare_family(_metadata, &before, &a, f);
 	EXPECT_LT(0, growth(&before, "copy_ups_total"));
 	EXPECT_EQ(CHILDREN, growth(&before, "forks_total"));
 	EXPECT_EQ(0, growth(&before, "fork_failures_total"));
+	EXPECT_EQ(CHILDREN + 1, growth(&before, "arenas"));
+	EXPECT_EQ(CHILDREN - 1, growth(&before, "snapshots"));
+	/* The first two are on the oldest snapshot, each other on one of its own. */
+	EXPECT_EQ(1, f->member[0].layers);
+	EXPECT_EQ(CHILDREN + 1, f->member[1].layers);
+	for (i = 2; i <= CHILDREN; i++)
+		EXPECT_EQ(CHILDREN + 3 - i, f->member[i].layers);
 
-	close(f->end[1]);
-	for (i = 1; i <= CHILDREN; i++)
-		EXPECT_TRUE(exited_well(pid[i]));
-	/* Alone again, and what is left is the parent's. */
-	report(&a, &f->member[0]);
-	EXPECT_EQ(f->member[0].resident * 1024, cgroup_shmem(f->member[0].resident * 1024));
-	EXPECT_EQ(f->member[0].saved * 1024, growth(&before, "pss_bytes_saved"));
+	for (i = 2; i <= CHILDREN; i++)
+		end_child(_metadata, f, i);
+	compare_family(_metadata, &before, &a, f);
+	EXPECT_EQ(0, growth(&before, "snapshots"));
+	EXPECT_EQ(2, f->member[1].layers);
+	end_child(_metadata, f, 1);
+	compare_family(_metadata, &before, &a, f);
 	EXPECT_EQ((PAGES - PAGES / 4) * 4, f->member[0].resident);
 	EXPECT_EQ(1, growth(&before, "layers"));
+
 	arena_close(&a);
 	after = read_counters();
 	EXPECT_TRUE(reconciled(&after));
@@ -712,6 +731,21 @@ TEST_F(stats, fdinfo_tells_arenas_apart)
 	arena_close(&b);
 	EXPECT_EQ(-1, fdinfo_of(a, "mesh-resident", &b));
 	EXPECT_EQ(PAGES * 4, fdinfo_value(a, "mesh-resident"));
+}
+
+/* What is in swap is not in memory, and smaps agrees. */
+TEST_F(stats, fdinfo_of_swapped_pages)
+{
+	unsigned int tries = 20;
+	struct arena *a = &self->a;
+
+	do {
+		if (madvise(a->base, PAGES * PAGE, MADV_PAGEOUT))
+			die("MADV_PAGEOUT");
+	} while (!fdinfo_value(a, "mesh-swapped") && --tries);
+	EXPECT_LT(0, fdinfo_value(a, "mesh-swapped"));
+	EXPECT_EQ(smaps_kb(a, "Swap:"), fdinfo_value(a, "mesh-swapped"));
+	EXPECT_EQ(PAGES * 4, fdinfo_value(a, "mesh-swapped") + fdinfo_value(a, "mesh-resident"));
 }
 
 #define MANY	2000

@@ -5,7 +5,7 @@
 # style.sh - what can be checked without running anything, in TAP.
 #
 # Every file names its licence, scripts pass shellcheck, kernel code passes checkpatch.pl (from the
-# unpacked kernel source), and only user/os.c makes system calls.
+# unpacked kernel source), interfaces are documented, and only user/os.c makes system calls.
 
 set -u
 top=$(realpath "$(dirname "$(readlink -f "$0")")/../..")
@@ -137,6 +137,61 @@ check_system_calls()
 	done
 }
 
+# What the module offers, as its sources say: attributes, fdinfo keys, ioctls, and tracepoints with
+# each field that they print. One in each line, in the words of Documentation/ABI.
+abi_in_code()
+{
+	sed -n 's/^\tX(\([a-z_]*\)).*/\1/p; s/^\tX(\([a-z]*\), E.*/merge_aborts_\1_total/p
+		s/^MH_COUNTER_ATTR(\([a-z_]*\))$/\1/p; /(name)/d
+		s/^static DEVICE_ATTR_R[OW](\([a-z_]*\)).*/\1/p' kmod/meshhelper.h kmod/*.c |
+		sed 's,^,/sys/class/misc/meshhelper/,'
+	sed -n 's/.*"\(mesh-[a-z-]*\)%s:.*/\1\n\1-<arena>/p; s/.*"\(mesh-[a-z-]*\):.*/\1/p' \
+		kmod/*.c | sed 's,^,/proc/<pid>/fdinfo/<fd> ,'
+	sed -n '/IOC_MAGIC\t/d; s/^#define \(MESHHELPER_IOC_[A-Z_]*\).*/\1/p' \
+		uapi/linux/meshhelper.h | sed 's,^,/dev/meshhelper ,'
+	awk -F '[(,]' '
+		/^(TRACE|DEFINE)_EVENT/ {
+			event = "/sys/kernel/tracing/events/meshhelper/" $2
+			print event
+		}
+		/TP_printk\(/ {
+			for (n = split($0, word, /["= ]/); n; n--)
+				if (index($0, word[n] "=") && word[n] ~ /^[a-z_]+$/)
+					print event " " word[n]
+		}' kmod/trace.h
+}
+
+# The same as documented. A field is the first word of a line of a table.
+abi_in_documents()
+{
+	awk '
+		/^What:/ {
+			sub(/^What:\t*/, "")
+			what = $0
+			if (what != "/dev/meshhelper")
+				print what
+		}
+		what ~ /tracing/ && /^\t\t[a-z_]+  / { print what " " $1 }' \
+		Documentation/ABI/testing/*
+}
+
+# Each entry is complete, and there is one for everything that is in the code, and no other.
+check_abi()
+{
+	local whats tag
+
+	diff <(abi_in_code | sort) <(abi_in_documents | sort) |
+		sed -n 's/^</not in Documentation\/ABI:/p; s/^>/only in Documentation\/ABI:/p'
+	[ "$(abi_in_code | grep -c .)" -gt 50 ] || echo 'the sources are not understood'
+	# Several What: lines may follow each other in one entry.
+	whats=$(awk '/^What:/ && !what { n++ } { what = /^What:/ } END { print n }' \
+		Documentation/ABI/testing/*)
+	for tag in Date KernelVersion Contact Description; do
+		[ "$(cat Documentation/ABI/testing/* | grep -c "^$tag:")" -eq "$whats" ] ||
+			echo "Documentation/ABI: not every entry has $tag:"
+	done
+}
+
 cd "$top" || exit 1
 echo 'TAP version 13'
 report 'every file names its licence' "$(check_spdx)"
@@ -151,5 +206,6 @@ fi
 for kernel in 6.12 6.1; do
 	report "sparse and W=1 on $kernel" "$(check_kernel_build $kernel)"
 done
+report 'Documentation/ABI has what the module offers' "$(check_abi)"
 report 'system calls only in user/os.c' "$(check_system_calls)"
 echo "1..$count"
