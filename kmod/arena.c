@@ -5,10 +5,9 @@
  *
  * mmap() of the device makes a store, a family around it, and the first arena with its
  * layer. The store becomes the VMA's file. Each VMA holds a reference to its arena;
- * the family goes with the last VMA's file.
+ * the family goes with the last VMA's file, or with the last look at its arenas after that.
  */
 #include <linux/file.h>
-#include <linux/seq_file.h>
 #include <linux/slab.h>
 
 #include "meshhelper.h"
@@ -123,6 +122,59 @@ struct mh_arena *mh_arena_of_mm(struct mh_family *family, struct mm_struct *mm)
 	return NULL;
 }
 
+/* Context: mh_arenas_lock held, so @arena has at least not been released yet. */
+static bool mh_arena_pin(struct mh_arena *arena)
+{
+	if (!kref_get_unless_zero(&arena->ref))
+		return false;
+	kref_get(&arena->family->ref);
+	ihold(arena->family->store->host);
+	return true;
+}
+
+/**
+ * mh_arena_unpin - be done with an arena that mh_arena_next() has returned
+ * @arena: the arena, which goes if all its mappings have gone meanwhile
+ *
+ * Context: process, no locks held; sleeps.
+ */
+void mh_arena_unpin(struct mh_arena *arena)
+{
+	struct mh_family *family = arena->family;
+	struct inode *inode = family->store->host;
+
+	mh_arena_put(arena);
+	mh_family_put(family);
+	iput(inode);
+}
+
+/**
+ * mh_arena_next - go through the arenas of a process
+ * @arena: the one before, which is unpinned; NULL to begin
+ * @mm: the process; the caller keeps its address from being used anew
+ *
+ * Each call holds mh_arenas_lock to look at list entries only. Arenas that are made
+ * meanwhile are not found, so this comes to an end.
+ *
+ * Context: process, no locks held; sleeps.
+ * Return: an arena that the caller may use without one of its VMAs; NULL at the end.
+ */
+struct mh_arena *mh_arena_next(struct mh_arena *arena, struct mm_struct *mm)
+{
+	struct mh_arena *next = list_prepare_entry(arena, &mh_arenas, node);
+
+	mutex_lock(&mh_arenas_lock);
+	list_for_each_entry_continue(next, &mh_arenas, node)
+		if (next->mm == mm && mh_arena_pin(next))
+			break;
+	if (list_entry_is_head(next, &mh_arenas, node))
+		next = NULL;
+	mutex_unlock(&mh_arenas_lock);
+	if (arena)
+		mh_arena_unpin(arena);
+	return next;
+}
+
 static void mh_vm_close(struct vm_area_struct *vma)
 {
 	if (vma->vm_private_data)
@@ -164,6 +216,7 @@ static struct mh_family *mh_family_create(struct file *store)
 
 	if (!family)
 		return NULL;
+	kref_init(&family->ref);
 	init_rwsem(&family->tree);
 	INIT_LIST_HEAD(&family->arenas);
 	xa_init_flags(&family->regions, XA_FLAGS_ALLOC | XA_FLAGS_ACCOUNT);
@@ -173,13 +226,18 @@ static struct mh_family *mh_family_create(struct file *store)
 }
 
 /* The store's file is closed: nobody is left. */
-void mh_family_free(struct mh_family *family)
+static void mh_family_release(struct kref *ref)
 {
-	if (!family)
-		return;
+	struct mh_family *family = container_of(ref, struct mh_family, ref);
+
 	WARN_ON_ONCE(!list_empty(&family->arenas) || !xa_empty(&family->regions));
 	xa_destroy(&family->regions);
 	kfree(family);
+}
+
+void mh_family_put(struct mh_family *family)
+{
+	kref_put(&family->ref, mh_family_release);
 }
 
 static struct mh_arena *mh_arena_create_first(struct file *store, struct mm_struct *mm)
@@ -197,7 +255,7 @@ static struct mh_arena *mh_arena_create_first(struct file *store, struct mm_stru
 		mh_arena_free(arena);
 		return NULL;
 	}
-	arena->top->arena = arena;
+	mh_layer_set_arena(arena->top, arena);
 	list_add(&arena->family_node, &family->arenas);
 	mh_arena_publish(arena);
 	return arena;
@@ -234,59 +292,4 @@ int mh_arena_mmap(struct file *file, struct vm_area_struct *vma)
 	}
 	fput(store);
 	return arena ? 0 : -ENOMEM;
-}
-
-/* Context: family->tree and arena->lock held. */
-static u64 mh_arena_resident(struct mh_arena *arena)
-{
-	struct mh_layer *layer = arena->top;
-	struct mh_family *family = arena->family;
-	unsigned long index;
-	u64 resident;
-	void *entry;
-
-	resident = mh_store_count(family, layer->base, layer->base + MH_MAX_ARENA_PAGES);
-	/* Slots of other regions, which it has taken over; a group's is counted once. */
-	xa_for_each(&layer->alias, index, entry) {
-		pgoff_t slot = xa_to_value(entry);
-		struct mh_group *group = xa_load(&layer->groups, slot);
-
-		if (mh_region(slot) != mh_region(layer->base) &&
-		    (!group || group->member[0] == index))
-			resident += mh_slot_present(family, slot);
-	}
-	return resident;
-}
-
-/**
- * mh_arena_show - write what a process's arenas hold to an fdinfo file
- * @m: where to
- * @mm: the process
- *
- * Pages are those of the process's own layers: what it still sees of relatives counts
- * where it is kept, so that the sum over all processes is right.
- */
-void mh_arena_show(struct seq_file *m, struct mm_struct *mm)
-{
-	u64 arenas = 0, resident = 0, meshed = 0, merged = 0;
-	struct mh_arena *arena;
-
-	mutex_lock(&mh_arenas_lock);
-	list_for_each_entry(arena, &mh_arenas, node) {
-		if (arena->mm != mm)
-			continue;
-		down_read(&arena->family->tree);
-		mutex_lock(&arena->lock);
-		arenas++;
-		resident += mh_arena_resident(arena);
-		meshed += atomic_long_read(&arena->top->nr_meshed);
-		merged += atomic64_read(&arena->nr_merged);
-		mutex_unlock(&arena->lock);
-		up_read(&arena->family->tree);
-	}
-	mutex_unlock(&mh_arenas_lock);
-	seq_printf(m, "mesh-arenas:\t%llu\n", arenas);
-	seq_printf(m, "mesh-resident:\t%llu KiB\n", resident << (PAGE_SHIFT - 10));
-	seq_printf(m, "mesh-saved:\t%llu KiB\n", meshed << (PAGE_SHIFT - 10));
-	seq_printf(m, "mesh-merged-total:\t%llu pages\n", merged);
 }

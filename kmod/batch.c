@@ -23,12 +23,16 @@ static bool mh_batch_valid(unsigned int cmd, const struct meshhelper_batch *batc
 	       batch->flags == MESHHELPER_MERGE_ZAP;
 }
 
-/*
+/**
+ * mh_batch_cancelled - shall the pairs that are left be left alone?
+ *
  * A worker of io_uring is told by a notification that its request is cancelled: the
  * ring is closed or the thread that submitted it is waiting to exit. Anywhere else
  * that flag means no more than work to do on the way back to user space.
+ *
+ * Return: whether a request of this thread is to end with -EINTR for the next pair.
  */
-static bool mh_batch_cancelled(void)
+bool mh_batch_cancelled(void)
 {
 	return fatal_signal_pending(current) ||
 	       ((current->flags & PF_IO_WORKER) && test_thread_flag(TIF_NOTIFY_SIGNAL));
@@ -39,8 +43,6 @@ static int mh_batch_pair(unsigned int cmd, struct meshhelper_batch *batch,
 {
 	int ret;
 
-	if (mh_batch_cancelled())
-		return -EINTR;
 	if (cmd == MESHHELPER_IOC_ARM)
 		return mh_arm_pair(current->mm, pair);
 	ret = mh_merge_pair(current->mm, pair, batch->flags, may_drain);

@@ -15,6 +15,7 @@
 #include <linux/sched.h>
 
 #include "meshhelper.h"
+#include "trace.h"
 
 /*
  * The next index from @index on that is @layer's own, but not by an entry: one at home
@@ -176,9 +177,10 @@ void mh_collapse(struct mh_family *family, struct mh_layer *layer)
 		mh_layer_put_on(next, layer);
 	/* What an older sibling never saw of a snapshot it must not see below that, either. */
 	layer->inherit_end = min(layer->inherit_end, upper->inherit_end);
-	layer->arena = upper->arena;
+	mh_layer_set_arena(layer, upper->arena);
 	if (layer->arena)
 		layer->arena->top = layer;
 	mh_layer_settle(layer);
+	trace_meshhelper_collapse(family, layer->base, upper->base, !layer->arena);
 	mh_layer_free(family, upper);
 }

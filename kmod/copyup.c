@@ -26,6 +26,7 @@
 #include <linux/slab.h>
 
 #include "meshhelper.h"
+#include "trace.h"
 
 /**
  * mh_drop_spare - free the page that a late fault may have put into a spare slot
@@ -226,6 +227,8 @@ static int mh_copy_up_locked(struct mh_copy_up *up)
 	if (!err) {
 		mh_unlend(up, seen);
 		mh_count(MH_COUNT_copy_ups_total, 1);
+		trace_meshhelper_copy_up(up->family, up->layer, up->index, up->slot,
+					 seen->slot, seen->nr);
 	}
 	if (err || seen->nr == 1)
 		kfree(seen);

@@ -12,6 +12,7 @@
 #include <linux/sched/signal.h>
 
 #include "meshhelper.h"
+#include "trace.h"
 
 /* Return: whether the lock was taken, for mh_unlock_tree(). */
 static bool mh_lock_tree(struct mh_arena *arena)
@@ -121,6 +122,7 @@ static int mh_fault_page(struct mh_arena *arena, struct vm_fault *vmf)
 	if (mh_page_current(arena, page, vmf->pgoff, slot)) {
 		err = owner == arena->top ? 0 : mh_lend(owner, slot);
 		if (!err) {
+			trace_meshhelper_alias_fault(arena, vmf, owner, slot);
 			vmf->page = page;
 			return 0;
 		}

@@ -16,6 +16,7 @@
 #include <linux/userfaultfd_k.h>
 
 #include "meshhelper.h"
+#include "trace.h"
 
 static int mh_write_protect_pte(pte_t *pte, unsigned long addr, void *mm)
 {
@@ -121,6 +122,7 @@ void mh_vm_open(struct vm_area_struct *vma)
 	mh_drop_uffd(vma);
 	mh_count(MH_COUNT_forks_total, 1);
 	vma->vm_private_data = mh_forked_arena(arena, vma->vm_mm);
+	trace_meshhelper_fork(arena->family, vma);
 	if (!vma->vm_private_data)
 		mh_count(MH_COUNT_fork_failures_total, 1);
 }

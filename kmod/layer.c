@@ -54,7 +54,15 @@ struct mh_layer *mh_layer_create(struct mh_family *family)
 	xa_init_flags(&layer->spares, XA_FLAGS_ACCOUNT);
 	xa_init_flags(&layer->lent, XA_FLAGS_ACCOUNT);
 	mh_count(MH_COUNT_layers, 1);
+	mh_count(MH_COUNT_snapshots, 1);
 	return layer;
+}
+
+/* Whose layer it is; one without an arena counts as a snapshot. */
+void mh_layer_set_arena(struct mh_layer *layer, struct mh_arena *arena)
+{
+	mh_count(MH_COUNT_snapshots, !arena - !layer->arena);
+	layer->arena = arena;
 }
 
 /* The pages are gone, or somebody else's. */
@@ -63,6 +71,8 @@ void mh_layer_free(struct mh_family *family, struct mh_layer *layer)
 	mh_region_add(family, mh_region(layer->base), -1);
 	mh_alias_destroy(layer);
 	xa_destroy(&layer->lent);
+	mh_layer_set_arena(layer, NULL);
+	mh_count(MH_COUNT_snapshots, -1);
 	mh_count(MH_COUNT_layers, -1);
 	kfree(layer);
 }
@@ -256,7 +266,7 @@ int mh_layer_fork(struct mh_arena *parent, struct mh_arena *child)
 		return -ENOMEM;
 	}
 	top->inherit_end = inherit_end;
-	top->arena = child;
+	mh_layer_set_arena(top, child);
 	child->top = top;
 	atomic_long_set(&child->touched_end, inherit_end);
 	mh_layer_put_on(top, below);
@@ -281,7 +291,7 @@ struct mh_layer *mh_layer_leave(struct mh_arena *arena)
 	if (!layer)
 		return NULL;
 	arena->top = NULL;
-	layer->arena = NULL;
+	mh_layer_set_arena(layer, NULL);
 	if (!list_empty(&layer->uppers)) {
 		mh_collapse(family, layer);
 		return NULL;

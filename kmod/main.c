@@ -88,7 +88,7 @@ static int mh_release(struct inode *inode, struct file *file)
 
 static void mh_show_fdinfo(struct seq_file *m, struct file *file)
 {
-	mh_arena_show(m, file->private_data);
+	mh_usage_show(m, file->private_data);
 }
 
 static const struct file_operations mh_fops = {

@@ -27,6 +27,7 @@
 #include <linux/slab.h>
 
 #include "meshhelper.h"
+#include "trace.h"
 
 /**
  * struct mh_half - one side of one page of a pair
@@ -191,8 +192,9 @@ static int mh_get_page(struct mh_merge *merge, struct mh_half *half)
 {
 	struct page *page = mh_slot_page(merge->arena->family, half->slot);
 
+	/* Shmem's name for memory that must not be overcommitted. */
 	if (IS_ERR(page))
-		return PTR_ERR(page);
+		return PTR_ERR(page) == -ENOSPC ? -ENOMEM : PTR_ERR(page);
 	half->page = page;
 	mh_touch(merge->arena, half->index);
 	return PageCompound(page) ? -EOPNOTSUPP : 0;
@@ -492,18 +494,6 @@ static int mh_merge_locked(struct mh_merge *merge, bool *may_drain)
 	return err ?: gain;
 }
 
-static void mh_count_abort(int err)
-{
-	if (err == -EAGAIN)
-		mh_count(MH_COUNT_merge_aborts_again_total, 1);
-	else if (err == -EBUSY)
-		mh_count(MH_COUNT_merge_aborts_busy_total, 1);
-	else if (err == -EUSERS)
-		mh_count(MH_COUNT_merge_aborts_shared_total, 1);
-	else
-		mh_count(MH_COUNT_merge_aborts_other_total, 1);
-}
-
 /* Context: mmap_lock held for reading. */
 static int mh_merge_in_mm(struct mh_merge *merge, struct mm_struct *mm, bool *may_drain)
 {
@@ -534,9 +524,14 @@ static int mh_merge_in_mm(struct mh_merge *merge, struct mm_struct *mm, bool *ma
 int mh_merge_pair(struct mm_struct *mm, const struct meshhelper_pair *pair, u32 mode,
 		  bool *may_drain)
 {
+	bool armed = mode == MESHHELPER_MERGE_ARMED;
 	struct mh_merge *merge;
-	int ret = -EINVAL;
+	int ret = -EINTR;
 
+	mh_count(MH_COUNT_pairs_total, 1);
+	if (mh_batch_cancelled())
+		goto count;
+	ret = -EINVAL;
 	if (!mh_pair_valid(pair))
 		goto count;
 	ret = -ENOMEM;
@@ -544,16 +539,22 @@ int mh_merge_pair(struct mm_struct *mm, const struct meshhelper_pair *pair, u32 
 	if (!merge)
 		goto count;
 	merge->pair = pair;
-	merge->armed = mode == MESHHELPER_MERGE_ARMED;
+	merge->armed = armed;
 	ret = -EINTR;
 	if (!mmap_read_lock_killable(mm)) {
 		ret = mh_merge_in_mm(merge, mm, may_drain);
+		if (ret > 0)
+			trace_meshhelper_merge(pair, merge->arena->family, merge->src[0].index,
+					       merge->dst[0].index, merge->dst[0].slot, armed,
+					       ret);
 		mmap_read_unlock(mm);
 	}
 	kfree(merge);
 count:
-	if (ret < 0)
+	if (ret < 0) {
 		mh_count_abort(ret);
+		trace_meshhelper_abort(pair, armed, ret);
+	}
 	return ret;
 }
 
@@ -604,7 +605,7 @@ int mh_arm_pair(struct mm_struct *mm, const struct meshhelper_pair *pair)
 	if (pair->flags || !pair->pages || pair->pages > MESHHELPER_MAX_SPAN_PAGES ||
 	    !PAGE_ALIGNED(pair->src))
 		return -EINVAL;
-	if (mmap_read_lock_killable(mm))
+	if (mh_batch_cancelled() || mmap_read_lock_killable(mm))
 		return -EINTR;
 	ret = mh_arm_in_mm(mm, pair);
 	mmap_read_unlock(mm);

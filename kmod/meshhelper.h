@@ -105,6 +105,7 @@
 
 /**
  * struct mh_family - processes that descend from one mmap() of the device
+ * @ref: held by the file that all these VMAs have as vm_file, and by mh_arena_next()
  * @store: mapping of the store, whose i_mmap holds every VMA of every member
  * @tree: protects @arenas, and of all layers: that they exist, how they are linked,
  *	and whose they are
@@ -112,9 +113,9 @@
  * @regions: region -> how many reasons there are to keep it, as a value: being a
  *	layer's own, and each of its slots that has passed to another layer
  *
- * Owned by the file that all these VMAs have as vm_file; freed with it.
  */
 struct mh_family {
+	struct kref ref;
 	struct address_space *store;
 	struct rw_semaphore tree;
 	struct list_head arenas;
@@ -204,16 +205,23 @@ static inline pgoff_t mh_region(pgoff_t slot)
 	return slot >> MH_REGION_SHIFT;
 }
 
+/* What names a family outside the module: /proc/PID/maps shows it, too. */
+static inline u64 mh_family_id(struct mh_family *family)
+{
+	return family->store->host->i_ino;
+}
+
 /* arena.c: life of arenas and families */
 extern const struct vm_operations_struct mh_vm_ops;
 int mh_arena_mmap(struct file *file, struct vm_area_struct *vma);
 struct mh_arena *mh_arena_create(struct mh_family *family, struct mm_struct *mm);
 void mh_arena_publish(struct mh_arena *arena);
 void mh_arena_free(struct mh_arena *arena);
-void mh_family_free(struct mh_family *family);
+void mh_family_put(struct mh_family *family);
 struct mh_arena *mh_arena_of_mm(struct mh_family *family, struct mm_struct *mm);
 void mh_arena_put(struct mh_arena *arena);
-void mh_arena_show(struct seq_file *m, struct mm_struct *mm);
+struct mh_arena *mh_arena_next(struct mh_arena *arena, struct mm_struct *mm);
+void mh_arena_unpin(struct mh_arena *arena);
 
 /* store.c: pages of a family's store, and page table entries for them */
 struct file *mh_store_create(void);
@@ -235,6 +243,7 @@ struct mh_layer *mh_layer_upper(struct mh_layer *layer);
 bool mh_index_shared(struct mh_layer *layer, pgoff_t index);
 void mh_region_add(struct mh_family *family, pgoff_t region, long n);
 void mh_slot_disown(struct mh_family *family, struct mh_layer *layer, pgoff_t slot);
+void mh_layer_set_arena(struct mh_layer *layer, struct mh_arena *arena);
 void mh_layer_free(struct mh_family *family, struct mh_layer *layer);
 void mh_layer_put_on(struct mh_layer *upper, struct mh_layer *lower);
 void mh_layer_settle(struct mh_layer *layer);
@@ -273,6 +282,7 @@ long mh_request(unsigned int cmd, void __user *arg);
 int mh_arm_pair(struct mm_struct *mm, const struct meshhelper_pair *pair);
 int mh_merge_pair(struct mm_struct *mm, const struct meshhelper_pair *pair,
 		  u32 mode, bool *may_drain);
+bool mh_batch_cancelled(void);
 long mh_batch(unsigned int cmd, struct meshhelper_batch __user *arg);
 
 /* uring.c */
@@ -295,6 +305,9 @@ long mh_fallocate(struct file *file, int mode, loff_t offset, loff_t len);
 /* fork.c */
 void mh_vm_open(struct vm_area_struct *vma);
 
+/* usage.c: what the arenas of a process hold, for fdinfo */
+void mh_usage_show(struct seq_file *m, struct mm_struct *mm);
+
 /* stats.c: counters of the whole module, in sysfs */
 
 /*
@@ -304,13 +317,11 @@ void mh_vm_open(struct vm_area_struct *vma);
 #define MH_COUNTERS(X)			\
 	X(arenas)			\
 	X(layers)			\
+	X(snapshots)			\
 	X(pages_meshed)			\
+	X(pairs_total)			\
 	X(merges_total)			\
 	X(pages_merged_total)		\
-	X(merge_aborts_again_total)	\
-	X(merge_aborts_busy_total)	\
-	X(merge_aborts_shared_total)	\
-	X(merge_aborts_other_total)	\
 	X(faults_total)			\
 	X(pages_removed_total)		\
 	X(forks_total)			\
@@ -318,14 +329,42 @@ void mh_vm_open(struct vm_area_struct *vma);
 	X(fork_failures_total)		\
 	X(drains_total)
 
+/*
+ * MH_ABORTS - why a pair may be left alone
+ * @X: called with the reason and its errno
+ *
+ * Each has a counter merge_aborts_REASON_total. An errno that is not here counts as
+ * merge_aborts_other_total, so that nothing is missing from the sum.
+ */
+#define MH_ABORTS(X)			\
+	X(again, EAGAIN)		\
+	X(busy, EBUSY)			\
+	X(shared, EUSERS)		\
+	X(noent, ENOENT)		\
+	X(exist, EEXIST)		\
+	X(inval, EINVAL)		\
+	X(fault, EFAULT)		\
+	X(xdev, EXDEV)			\
+	X(perm, EPERM)			\
+	X(opnotsupp, EOPNOTSUPP)	\
+	X(mlink, EMLINK)		\
+	X(nomem, ENOMEM)		\
+	X(io, EIO)			\
+	X(intr, EINTR)
+
 enum mh_counter {
 #define MH_COUNTER_ENUM(name) MH_COUNT_##name,
+#define MH_ABORT_ENUM(reason, error) MH_COUNT_merge_aborts_##reason##_total,
 	MH_COUNTERS(MH_COUNTER_ENUM)
+	MH_ABORTS(MH_ABORT_ENUM)
+	MH_COUNTER_ENUM(merge_aborts_other_total)
+#undef MH_ABORT_ENUM
 #undef MH_COUNTER_ENUM
 	MH_NR_COUNTERS
 };
 
 extern const struct attribute_group *mh_sysfs_groups[];
 void mh_count(enum mh_counter counter, s64 n);
+void mh_count_abort(int err);
 
 #endif /* MESHHELPER_INTERNAL_H */

@@ -18,6 +18,7 @@
 #include <linux/falloc.h>
 
 #include "meshhelper.h"
+#include "trace.h"
 
 static void mh_window_open(struct mh_arena *arena, pgoff_t first, pgoff_t end)
 {
@@ -175,6 +176,7 @@ long mh_fallocate(struct file *file, int mode, loff_t offset, loff_t len)
 	err = arena ? mh_remove_prepare(arena, first, end) : -ENXIO;
 	if (!err)
 		mh_remove(arena, first, end);
+	trace_meshhelper_remove(family, first, end - first, err);
 	up_read(&family->tree);
 	if (arena)
 		mh_arena_put(arena);

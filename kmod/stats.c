@@ -17,6 +17,16 @@ struct mh_counters {
 
 static DEFINE_PER_CPU(struct mh_counters, mh_counters);
 
+static const struct {
+	int error;
+	enum mh_counter counter;
+} mh_aborts[] = {
+#define MH_ABORT_ENTRY(reason, error)	\
+	{ error, MH_COUNT_merge_aborts_##reason##_total },
+	MH_ABORTS(MH_ABORT_ENTRY)
+#undef MH_ABORT_ENTRY
+};
+
 /**
  * mh_count - add to a counter of the module
  * @counter: which
@@ -27,6 +37,22 @@ static DEFINE_PER_CPU(struct mh_counters, mh_counters);
 void mh_count(enum mh_counter counter, s64 n)
 {
 	this_cpu_add(mh_counters.value[counter], n);
+}
+
+/**
+ * mh_count_abort - count a pair that was left alone, by the reason
+ * @err: negative errno
+ *
+ * Context: any.
+ */
+void mh_count_abort(int err)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(mh_aborts) && mh_aborts[i].error != -err; i++)
+		;
+	mh_count(i < ARRAY_SIZE(mh_aborts) ? mh_aborts[i].counter :
+		 MH_COUNT_merge_aborts_other_total, 1);
 }
 
 /* A gauge may go up on one CPU and down on another: only the sum means something. */
@@ -51,7 +77,13 @@ static ssize_t name##_show(struct device *dev,				\
 			  mh_counter_sum(MH_COUNT_##name));		\
 }
 
+#define MH_ABORT_ATTR(reason, error)	\
+	MH_COUNTER_ATTR(merge_aborts_##reason##_total)
+
 MH_COUNTERS(MH_COUNTER_ATTR)
+MH_ABORTS(MH_ABORT_ATTR)
+MH_COUNTER_ATTR(merge_aborts_other_total)
+#undef MH_ABORT_ATTR
 #undef MH_COUNTER_ATTR
 
 static ssize_t pss_bytes_saved_show(struct device *dev,
@@ -65,7 +97,12 @@ static DEVICE_ATTR_RO(pss_bytes_saved);
 static struct attribute *mh_sysfs_attrs[] = {
 #define MH_COUNTER_PTR(name)	\
 	[MH_COUNT_##name] = &dev_attr_##name.attr,
+#define MH_ABORT_PTR(reason, error)	\
+	MH_COUNTER_PTR(merge_aborts_##reason##_total)
 	MH_COUNTERS(MH_COUNTER_PTR)
+	MH_ABORTS(MH_ABORT_PTR)
+	MH_COUNTER_PTR(merge_aborts_other_total)
+#undef MH_ABORT_PTR
 #undef MH_COUNTER_PTR
 	[MH_NR_COUNTERS] = &dev_attr_pss_bytes_saved.attr,
 	NULL

@@ -40,7 +40,8 @@ void mh_store_exit(void)
 
 static int mh_store_release(struct inode *inode, struct file *file)
 {
-	mh_family_free(file->private_data);
+	if (file->private_data)
+		mh_family_put(file->private_data);
 	return 0;
 }
 

@@ -287,16 +287,38 @@ static inline long long counter(const char *name)
 /* A line of the device's fdinfo, "mesh-resident" for example; -1 if there is no such. */
 static inline long long fdinfo_value(struct arena *a, const char *key)
 {
-	char path[64], text[1024] = "", *at;
-	int fd;
+	size_t len = strlen(key);
+	long long value = -1;
+	char line[128];
+	FILE *f;
 
-	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", a->fd);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0 || read(fd, text, sizeof(text) - 1) < 0)
-		die(path);
-	close(fd);
-	at = strstr(text, key);
-	return at ? atoll(at + strlen(key) + 1) : -1;
+	snprintf(line, sizeof(line), "/proc/self/fdinfo/%d", a->fd);
+	f = fopen(line, "re");
+	if (!f)
+		die(line);
+	while (fgets(line, sizeof(line), f))
+		if (!strncmp(line, key, len) && line[len] == ':')
+			value = atoll(line + len + 1);
+	fclose(f);
+	return value;
+}
+
+/* The number that /proc/PID/maps, tracepoints and fdinfo have for an arena. */
+static inline unsigned long long arena_number(struct arena *a)
+{
+	FILE *f = fopen("/proc/self/maps", "re");
+	unsigned long long number, found = 0;
+	unsigned long start;
+	char line[512];
+
+	if (!f)
+		die("/proc/self/maps");
+	while (fgets(line, sizeof(line), f))
+		if (sscanf(line, "%lx-%*x %*s %*x %*s %llu", &start, &number) == 2 &&
+		    start == (uintptr_t)a->base)
+			found = number;
+	fclose(f);
+	return found;
 }
 
 /* Reproducible random numbers (xorshift64*, Vigna 2016). */

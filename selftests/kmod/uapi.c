@@ -247,7 +247,8 @@ TEST_F(uapi, counters_and_fdinfo)
 	static const char *const names[] = {
 		"arenas", "pages_meshed", "pss_bytes_saved", "merges_total",
 		"pages_merged_total", "merge_aborts_again_total", "merge_aborts_busy_total",
-		"merge_aborts_shared_total", "merge_aborts_other_total", "layers",
+		"merge_aborts_shared_total", "merge_aborts_other_total", "pairs_total", "layers",
+		"snapshots",
 		"faults_total", "pages_removed_total", "forks_total", "copy_ups_total",
 		"fork_failures_total", "drains_total",
 	};

@@ -109,6 +109,7 @@ struct meshhelper_info {
  *	* -EOPNOTSUPP: a page is part of a large folio
  *	* -EMLINK: more spans than supported would share pages
  *	* -ENOMEM: no memory for the bookkeeping, or to bring a page in from swap
+ *	* -EIO: a page was lost to a memory error, or cannot be read from swap
  *	* -EINTR: a fatal signal came before this pair's turn, or the io_uring
  *	  request was cancelled
  * @flags: zero
