@@ -176,12 +176,13 @@ bool mh_index_shared(struct mh_layer *layer, pgoff_t index)
 	return !mh_layer_has(layer, index) || (upper && !mh_layer_has(upper, index));
 }
 
-/*
- * Whether faults need family->tree; see struct mh_arena. If not, they do not wait for the
- * end of what is going on now, but must see it: pairs with mh_lock_tree().
- */
+/* Whether faults need family->tree; see struct mh_arena. */
 void mh_layer_settle(struct mh_layer *layer)
 {
+	/*
+	 * Pairs with mh_lock_tree(): faults that need not wait for the end of what is going
+	 * on here must see what has been done.
+	 */
 	if (layer->arena)
 		smp_store_release(&layer->arena->related,
 				  layer->lower || !list_empty(&layer->uppers));
