@@ -96,15 +96,15 @@ static bool mh_looks_through(struct mh_copy_up *up, pgoff_t index)
 	return mh_resolve(up->layer, index, &owner) == up->slot && owner == up->owner;
 }
 
-/*
- * Another thread may have looked through to the hole meanwhile, and made a page of it. Pairs
- * with the barrier in mh_page_current(): either that fault finds the index in its new place,
- * or its page is found here, and locked until the page table entry is there.
- */
+/* Another thread may have looked through to the hole meanwhile, and made a page of it. */
 static void mh_unmap_hole(struct mh_family *family, pgoff_t index, pgoff_t slot)
 {
 	struct folio *folio;
 
+	/*
+	 * Pairs with mh_page_current(): either that fault finds the index in its new place,
+	 * or its page is found here, and locked until the page table entry is there.
+	 */
 	smp_mb();
 	folio = filemap_lock_folio(family->store, slot);
 	if (IS_ERR_OR_NULL(folio))

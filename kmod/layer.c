@@ -188,15 +188,15 @@ bool mh_index_shared(struct mh_layer *layer, pgoff_t index)
 	return !mh_layer_has(layer, index) || (upper && !mh_layer_has(upper, index));
 }
 
-/*
- * There may be a layer less above: what is lent, and whether faults need family->tree, see
- * struct mh_arena. If not, they do not wait for the end of what is going on now, but must
- * see it: pairs with mh_lock_tree().
- */
+/* There may be a layer less above: what is lent, and whether faults need family->tree. */
 void mh_layer_settle(struct mh_layer *layer)
 {
 	if (list_empty(&layer->uppers))
 		xa_destroy(&layer->lent);
+	/*
+	 * Pairs with mh_lock_tree(): faults that need not wait for the end of what is going
+	 * on here must see what has been done.
+	 */
 	if (layer->arena)
 		smp_store_release(&layer->arena->related,
 				  layer->lower || !list_empty(&layer->uppers));

@@ -467,4 +467,62 @@ TEST_F_TIMEOUT(relatives, both_write, 120)
 	munmap(m, PAGE);
 }
 
+/* Give back what a child writes to at the same moment: it keeps what was there. */
+static void remove_together(struct arena *a, struct meeting *m)
+{
+	unsigned long i;
+
+	for (i = 0; i < RACE_PAGES / 2; i++) {
+		m->arrived[0] = i + 1;
+		while (m->arrived[1] < i + 1)
+			sched_yield();
+		if (madvise(page_at(a, 2 * i), 2 * PAGE, MADV_REMOVE))
+			die("MADV_REMOVE");
+	}
+}
+
+static bool kept_and_written(struct arena *a)
+{
+	unsigned long i;
+
+	for (i = 0; i < RACE_PAGES; i++)
+		if (page_at(a, i)[0] != 'x' || page_at(a, i)[2] != 'x' ||
+		    page_at(a, i)[1] != (i % 2 ? '1' : 'x'))
+			return false;
+	return true;
+}
+
+/* A younger sibling is there, so what the parent removes is copied to a snapshot. */
+TEST_F_TIMEOUT(relatives, removed_and_written, 120)
+{
+	struct arena a = arena_open(RACE_PAGES, MESHHELPER_MERGE_ZAP);
+	struct meeting *m = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
+				 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	pid_t older, younger;
+	unsigned long i;
+
+	ASSERT_NE(MAP_FAILED, m);
+	memset(a.base, 'x', RACE_PAGES * PAGE);
+	older = fork();
+	if (!older) {
+		hear(self->down[0]);
+		write_together(&a, m, 1);
+		_exit(kept_and_written(&a) ? 0 : 1);
+	}
+	younger = fork();
+	if (!younger) {
+		hear(self->up[0]);
+		_exit(all_have(&a, 'x', 'x') ? 0 : 1);
+	}
+	tell(self->down[1]);
+	remove_together(&a, m);
+	EXPECT_EQ(0, exit_code(older));
+	tell(self->up[1]);
+	EXPECT_EQ(0, exit_code(younger));
+	for (i = 0; i < RACE_PAGES; i++)
+		EXPECT_EQ(0, page_at(&a, i)[2]);
+	arena_close(&a);
+	munmap(m, PAGE);
+}
+
 TEST_HARNESS_MAIN

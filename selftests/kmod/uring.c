@@ -803,6 +803,8 @@ TEST_F_TIMEOUT(uring, rewritten_meanwhile, 120)
 	self->a = arena_open(4 * NAMED, MESHHELPER_MERGE_ZAP);
 	fill(&self->a);
 	witness = start_witness(&self->a, &release);
+	/* What it still shared would not be merged. */
+	fill(&self->a);
 	s = (struct scribble) { .ring = &self->ring, .arena = &self->a };
 	s.first = first_named(&self->a);
 	merges = counter("merges_total");
