@@ -791,11 +791,16 @@ static pid_t start_witness(struct arena *a, int *release)
 	_exit(0);
 }
 
+static long long refusals(void)
+{
+	return counter("pairs_total") - counter("merges_total");
+}
+
 TEST_F_TIMEOUT(uring, rewritten_meanwhile, 120)
 {
 	static struct scribble s;
 	unsigned int rounds, wrong = 0;
-	long long merges, others;
+	long long merges, refused;
 	int release, status;
 	pid_t witness;
 
@@ -808,11 +813,11 @@ TEST_F_TIMEOUT(uring, rewritten_meanwhile, 120)
 	s = (struct scribble) { .ring = &self->ring, .arena = &self->a };
 	s.first = first_named(&self->a);
 	merges = counter("merges_total");
-	others = counter("merge_aborts_other_total");
+	refused = refusals();
 	ASSERT_EQ(0, pthread_create(&s.thread, NULL, scribble_forever, &s));
 	/* Until both merges and refusals have been seen, or it would be no test. */
 	for (rounds = 0; !wrong && (rounds < 150 || counter("merges_total") < merges + 100 ||
-				    counter("merge_aborts_other_total") < others + 100); rounds++)
+				    refusals() < refused + 100); rounds++)
 		wrong = scribble_round(&s);
 	s.stop = true;
 	pthread_join(s.thread, NULL);

@@ -6,10 +6,14 @@
 #
 # Runs in the virtual machine, where nothing but busybox may be installed. A program that ends by a
 # signal or a timeout without saying "not ok" is one failure more.
+#
+# Environment: MESH_TIMEOUT_FACTOR, by which all timeouts, those within the programs included, are
+# longer on a slow kernel (default 1).
 
 dir=$1
 settings=$(dirname "$0")/../settings
 timeout=$(sed -n 's/^timeout=//p' "$settings")
+timeout=$((${timeout:-60} * ${MESH_TIMEOUT_FACTOR:-1}))
 status=0
 programs=0
 
@@ -19,7 +23,7 @@ for program in "$dir"/*; do
 	fi
 	programs=$((programs + 1))
 	echo "# program $(basename "$program")"
-	timeout "${timeout:-60}" "$program" 2>&1
+	timeout $timeout "$program" 2>&1
 	code=$?
 	# 4 is how a kselftest says that it skipped as a whole.
 	if [ $code -gt 1 ] && [ $code -ne 4 ]; then

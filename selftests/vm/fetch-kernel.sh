@@ -4,6 +4,8 @@
 #
 # fetch-kernel.sh VERSION DIR - unpack Debian's cloud kernel VERSION (6.1, 6.12 or 7.3) in DIR.
 #
+# VERSION may also name a kernel that build-debug-kernel.sh builds.
+#
 # Takes the newest kernel of that series which has matching headers. Afterwards DIR holds
 #	release		the kernel release, as uname -r prints it
 #	vmlinuz		the kernel (a link into root/)
@@ -170,6 +172,9 @@ main()
 	local version=$1 dir debian release
 
 	dir=$(realpath -m "$2")
+	if [ -e "$here/$version.config" ]; then
+		exec "$here/build-debug-kernel.sh" "$version" "$dir"
+	fi
 	if [ -e "$dir/release" ]; then
 		return
 	fi

@@ -4,7 +4,7 @@
 #
 # vm.sh [OPTIONS] [--] COMMAND... - run a command as root on a chosen kernel, in a virtual machine.
 #
-#	--kernel VERSION	6.12 (default), 6.1 or 7.3
+#	--kernel VERSION	6.12 (default), 6.1, 7.3, or debug (see build-debug-kernel.sh)
 #	--mem MB		memory of the machine, default 2048
 #	--smp N			processors, default 2
 #	--icount		its clock counts instructions: what is measured does not depend on
@@ -22,7 +22,8 @@
 # The source tree and what has been built of it are at the same absolute paths in the machine as
 # outside, and the command starts in the top directory. Standard output is that of the command. The
 # result is the command's exit code, unless the machine itself failed: then it is 125, for a kernel
-# splat (see splat.sh), a module that does not load or unload, no exit code, or no clean power down.
+# splat (see splat.sh), a module that does not load or unload, no exit code, no clean power down, or
+# kernel debugging that gave up on the way.
 # 124 is a timeout.
 #
 # Environment: MESH_BUILD (default TOP/build), MESH_ACCEL (kvm or tcg; probed otherwise).
@@ -296,6 +297,10 @@ judge()
 		bad=$((bad ? bad : 125))
 	elif [ "$module" != none ] && [ "$(field rmmod)" != ok ]; then
 		say "the module did not unload"
+		bad=$((bad ? bad : 125))
+	fi
+	if [ -n "$(field dead)" ]; then
+		say "no longer working at the end: $(field dead)"
 		bad=$((bad ? bad : 125))
 	fi
 	return $bad
