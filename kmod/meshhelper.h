@@ -313,6 +313,8 @@ void mh_usage_show(struct seq_file *m, struct mm_struct *mm);
 /*
  * MH_COUNTERS - everything the module counts
  * @X: called with the counter's name, which is also its sysfs attribute
+ *
+ * First the gauges, the last of which is pages_meshed.
  */
 #define MH_COUNTERS(X)			\
 	X(arenas)			\
@@ -360,7 +362,8 @@ enum mh_counter {
 	MH_COUNTER_ENUM(merge_aborts_other_total)
 #undef MH_ABORT_ENUM
 #undef MH_COUNTER_ENUM
-	MH_NR_COUNTERS
+	MH_NR_COUNTERS,
+	MH_NR_GAUGES = MH_COUNT_pages_meshed + 1
 };
 
 extern const struct attribute_group *mh_sysfs_groups[];

@@ -2,8 +2,11 @@
 // SPDX-FileCopyrightText: The Mesh authors
 /*
  * Counters of the module: one s64 per CPU and counter, summed when read, so that
- * counting a fault touches no shared cache line. Shown under
- * /sys/class/misc/meshhelper/, one value in each file.
+ * counting a fault touches no shared cache line. What goes down as well is no sum:
+ * while it is read, it may go up on a CPU that was looked at already and down on the
+ * next, and seem to be negative. Gauges change seldom enough to be plain numbers.
+ *
+ * Shown under /sys/class/misc/meshhelper/, one value in each file.
  */
 #include <linux/device.h>
 #include <linux/percpu.h>
@@ -16,6 +19,7 @@ struct mh_counters {
 };
 
 static DEFINE_PER_CPU(struct mh_counters, mh_counters);
+static atomic64_t mh_gauges[MH_NR_GAUGES];
 
 static const struct {
 	int error;
@@ -36,7 +40,10 @@ static const struct {
  */
 void mh_count(enum mh_counter counter, s64 n)
 {
-	this_cpu_add(mh_counters.value[counter], n);
+	if (counter < MH_NR_GAUGES)
+		atomic64_add(n, &mh_gauges[counter]);
+	else
+		this_cpu_add(mh_counters.value[counter], n);
 }
 
 /**
@@ -55,12 +62,13 @@ void mh_count_abort(int err)
 		 MH_COUNT_merge_aborts_other_total, 1);
 }
 
-/* A gauge may go up on one CPU and down on another: only the sum means something. */
 static s64 mh_counter_sum(enum mh_counter counter)
 {
 	s64 sum = 0;
 	int cpu;
 
+	if (counter < MH_NR_GAUGES)
+		return atomic64_read(&mh_gauges[counter]);
 	for_each_possible_cpu(cpu)
 		sum += READ_ONCE(per_cpu(mh_counters, cpu).value[counter]);
 	return sum;

@@ -811,11 +811,37 @@ TEST_F(stats, fdinfo_of_a_dying_process)
 	waitpid(pid, NULL, 0);
 }
 
-/*
- * Counters under load: totals never go backwards.
- */
-
 static volatile bool stop;
+
+static void *come_and_go(void *arg)
+{
+	while (!stop) {
+		struct arena a = arena_open(2048, MESHHELPER_MERGE_ZAP);
+
+		memset(a.base, 'g', 2048 * PAGE);
+		arena_close(&a);
+	}
+	return arg;
+}
+
+/* Arenas go while their pages are being counted. */
+TEST_F(stats, fdinfo_of_arenas_that_go)
+{
+	unsigned int seen = 0, i;
+	pthread_t thread;
+
+	stop = false;
+	ASSERT_EQ(0, pthread_create(&thread, NULL, come_and_go, NULL));
+	for (i = 0; i < 2000; i++)
+		seen += fdinfo_value(&self->a, "mesh-resident") > PAGES * 4;
+	stop = true;
+	pthread_join(thread, NULL);
+	EXPECT_LT(0, seen);
+}
+
+/*
+ * Counters under load: totals never go backwards, gauges are never negative.
+ */
 
 static void *churn(void *arg)
 {
@@ -834,7 +860,7 @@ static void *churn(void *arg)
 	return NULL;
 }
 
-TEST_F(stats, totals_only_grow)
+TEST_F(stats, counters_under_load)
 {
 	struct counters last = read_counters(), now;
 	pthread_t thread[2];
@@ -849,6 +875,7 @@ TEST_F(stats, totals_only_grow)
 			if (strstr(now.c[i].name, "_total"))
 				EXPECT_LE(last.c[i].value, now.c[i].value);
 		EXPECT_LE(0, value(&now, "pages_meshed"));
+		EXPECT_LE(0, value(&now, "snapshots"));
 		last = now;
 	}
 	stop = true;
@@ -936,6 +963,7 @@ TEST_F(stats, trace_of_a_merge)
 	ASSERT_TRUE(trace_on());
 	ASSERT_EQ(0, merge_one(a, &pair));
 	page_at(a, 7)[0] = 'w';
+	ASSERT_EQ(0, madvise(page_at(a, 9), PAGE, MADV_DONTNEED));
 	touch(page_at(a, 9));
 	ASSERT_EQ(-EEXIST, merge_one(a, &pair));
 	ASSERT_EQ(0, madvise(page_at(a, 7), 3 * PAGE, MADV_REMOVE));
