@@ -193,13 +193,13 @@ void mh_layer_settle(struct mh_layer *layer)
 {
 	if (list_empty(&layer->uppers))
 		xa_destroy(&layer->lent);
+	if (!layer->arena)
+		return;
 	/*
 	 * Pairs with mh_lock_tree(): faults that need not wait for the end of what is going
 	 * on here must see what has been done.
 	 */
-	if (layer->arena)
-		smp_store_release(&layer->arena->related,
-				  layer->lower || !list_empty(&layer->uppers));
+	smp_store_release(&layer->arena->related, layer->lower || !list_empty(&layer->uppers));
 }
 
 /* Context: family->tree held for writing. */

@@ -229,7 +229,8 @@ static void parse(int argc, char **argv)
 		case 'f': opt.free_percent = strtoul(optarg, NULL, 0); break;
 		case 'r': opt.rounds = strtoul(optarg, NULL, 0); break;
 		case 's': opt.settle = strtoul(optarg, NULL, 0); break;
-		default: die("usage: fork-cost [--live MB] [--free PERCENT] [--rounds N] [--settle S]");
+		default: die("usage: fork-cost [--live MB] [--free PERCENT] [--rounds N] "
+			    "[--settle S]");
 		}
 	}
 	if (!opt.live_mb || opt.free_percent > 99 || !opt.rounds || opt.rounds > MAX_ROUNDS)

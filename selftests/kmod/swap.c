@@ -63,7 +63,7 @@ FIXTURE_SETUP(swap)
 	write_text("/sys/fs/cgroup/cgroup.subtree_control", "+memory");
 	if (mkdir(GROUP, 0755) && errno != EEXIST)
 		SKIP(return, "no cgroup v2");
-	/* Not memory.max: with a slow disk all may be under writeback, which is no reason to die. */
+	/* Not memory.max: with a slow disk all may be under writeback, no reason to die. */
 	ASSERT_TRUE(write_text(GROUP "/memory.high", "16M"));
 	ASSERT_TRUE(write_text(GROUP "/cgroup.procs", "0"));
 	self->a = arena_open(PAGES, MESHHELPER_MERGE_ZAP);
