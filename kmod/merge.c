@@ -272,22 +272,32 @@ static bool mh_page_usable(struct mh_merge *merge, struct mh_half *half)
 }
 
 /*
- * References to a folio of src: one for each PTE, the page cache's, and ours. Any
- * other may be I/O that is going to read or write the page after the merge. Once
- * @zapped, a PTE is one too many as well.
+ * References to a folio of src beyond one for each PTE, the page cache's, and ours. Each
+ * may be I/O that is going to read or write the page after the merge. Once @zapped, a
+ * PTE is one too many as well.
  */
-static bool mh_any_pinned(struct mh_merge *merge, bool zapped)
+static int mh_excess_refs(struct folio *folio, bool zapped)
+{
+	return folio_ref_count(folio) - 2 - (zapped ? 0 : folio_mapcount(folio));
+}
+
+/*
+ * A pin (FOLL_PIN) counts as GUP_PIN_COUNTING_BIAS references. Fewer are a pipe, a list of
+ * the LRU code or somebody who looks at the page: those of the kernel pass by themselves.
+ */
+static int mh_check_refs(struct mh_merge *merge, bool zapped)
 {
 	unsigned int i;
+	int excess, err = 0;
 
 	for (i = 0; i < merge->nr; i++) {
-		struct folio *folio = page_folio(merge->src[i].page);
-		int refs = folio_ref_count(folio);
-
-		if (refs != 2 + (zapped ? 0 : folio_mapcount(folio)))
-			return true;
+		excess = mh_excess_refs(page_folio(merge->src[i].page), zapped);
+		if (excess >= (int)GUP_PIN_COUNTING_BIAS)
+			return -ETXTBSY;
+		if (excess)
+			err = -EBUSY;
 	}
-	return false;
+	return err;
 }
 
 static int mh_check_pages(struct mh_merge *merge)
@@ -372,12 +382,14 @@ static void mh_zap_src(struct mh_merge *merge)
 }
 
 /* Zapping a young page may put it on a per-CPU list of the LRU code, which holds a reference. */
-static bool mh_pinned_after_zap(struct mh_merge *merge)
+static int mh_check_refs_zapped(struct mh_merge *merge)
 {
-	if (!mh_any_pinned(merge, true))
-		return false;
+	int err = mh_check_refs(merge, true);
+
+	if (err != -EBUSY)
+		return err;
 	mh_drain_local();
-	return mh_any_pinned(merge, true);
+	return mh_check_refs(merge, true);
 }
 
 /* Context: all folios locked. On error src's contents and aliases are untouched. */
@@ -387,18 +399,20 @@ static int mh_move_contents(struct mh_merge *merge)
 
 	if (err)
 		return err;
+	/* Zapping does away with some references, but never with a pin. */
+	err = mh_check_refs(merge, false);
+	if (err && (merge->armed || err != -EBUSY))
+		return err;
 	if (merge->armed) {
-		if (mh_any_pinned(merge, false))
-			return -EBUSY;
 		mh_copy_live(merge);
 		mh_zap_src(merge);
-		return mh_pinned_after_zap(merge) ? -EBUSY : 0;
+		return mh_check_refs_zapped(merge);
 	}
 	mh_zap_src(merge);
-	if (mh_pinned_after_zap(merge))
-		return -EBUSY;
-	mh_copy_live(merge);
-	return 0;
+	err = mh_check_refs_zapped(merge);
+	if (!err)
+		mh_copy_live(merge);
+	return err;
 }
 
 static void mh_commit(struct mh_merge *merge)

@@ -340,6 +340,7 @@ void mh_usage_show(struct seq_file *m, struct mm_struct *mm);
  */
 #define MH_ABORTS(X)			\
 	X(again, EAGAIN)		\
+	X(pinned, ETXTBSY)		\
 	X(busy, EBUSY)			\
 	X(shared, EUSERS)		\
 	X(noent, ENOENT)		\

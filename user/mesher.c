@@ -182,6 +182,7 @@ static void count_refusal(int result)
 		mesh_stat_add(&mesh_stats.refused_written, 1);
 		break;
 	case -EBUSY:
+	case -ETXTBSY:
 		mesh_stat_add(&mesh_stats.refused_busy, 1);
 		break;
 	case -ENOENT:

@@ -98,7 +98,10 @@ struct meshhelper_info {
  *	both spans are as they were:
  *
  *	* -EAGAIN: a page of @src was written since it was armed, or never armed
- *	* -EBUSY: a page is in use by I/O, or by something else inside the kernel
+ *	* -ETXTBSY: a page of @src is pinned: a device, or another process, reads or
+ *	  writes it by its physical address until it says that it is done
+ *	* -EBUSY: a page is in use by a pipe, by I/O that does not pin its buffers, or
+ *	  by something else inside the kernel; this often passes in a moment
  *	* -EUSERS: a page is shared with a relative since fork; that saves as much
  *	* -ENOENT: a page of one of the spans does not exist; nothing to gain
  *	* -EEXIST: the two spans share their pages already

@@ -1,0 +1,499 @@
+// SPDX-License-Identifier: MIT
+// SPDX-FileCopyrightText: The Mesh authors
+/*
+ * Pages that something reads or writes by their physical address: direct I/O, io_uring,
+ * process_vm_writev() and pipes. As the source of a merge they are refused, and what is
+ * written to them is never lost; as the target they are fine, for the target stays.
+ */
+#include "arena.h"
+#include "disk.h"
+#include "uring.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/uio.h>
+
+#include "kselftest_harness.h"
+
+#define SLOT	512
+#define PAIRS	128
+#define ROUNDS	24
+
+FIXTURE(pins) {
+	struct arena a;
+};
+
+FIXTURE_VARIANT(pins) {
+	uint32_t mode;
+};
+
+FIXTURE_VARIANT_ADD(pins, zap) {
+	.mode = MESHHELPER_MERGE_ZAP,
+};
+
+FIXTURE_VARIANT_ADD(pins, armed) {
+	.mode = MESHHELPER_MERGE_ARMED,
+};
+
+FIXTURE_SETUP(pins)
+{
+	unsigned int i;
+
+	if (!mode_supported(variant->mode))
+		SKIP(return, "kernel has no userfaultfd WP_ASYNC");
+	self->a = arena_open(2 * PAIRS, variant->mode);
+	for (i = 0; i < 2 * PAIRS; i++)
+		memset(page_at(&self->a, i), 'A' + i % 26, PAGE);
+}
+
+FIXTURE_TEARDOWN(pins)
+{
+	if (self->a.base)
+		arena_close(&self->a);
+}
+
+/* Slots 0 and 1 of page @src go to @dst. */
+static struct meshhelper_pair two_slots(struct arena *a, size_t src, size_t dst)
+{
+	struct meshhelper_pair pair = make_pair(page_at(a, src), page_at(a, dst), SLOT);
+
+	set_live(&pair, 0);
+	set_live(&pair, 1);
+	return pair;
+}
+
+/* Try it @n times; how often the result is @errno_wanted. */
+static unsigned int count_result(struct arena *a, struct meshhelper_pair pair,
+				 unsigned int n, int errno_wanted)
+{
+	unsigned int i, hits = 0;
+
+	for (i = 0; i < n; i++) {
+		merge(a, &pair, 1);
+		hits += pair.result == -errno_wanted;
+	}
+	return hits;
+}
+
+/* Armed mode wants every address of the source protected, merge() does the pair's. */
+static void protect_alias(struct arena *a, char *addr)
+{
+	if (a->mode == MESHHELPER_MERGE_ARMED)
+		protect(a, addr, PAGE);
+}
+
+/* What the module counted. */
+struct counts {
+	long long pinned, busy, drains;
+};
+
+static struct counts counts_now(void)
+{
+	return (struct counts) {
+		.pinned = counter("merge_aborts_pinned_total"),
+		.busy = counter("merge_aborts_busy_total"),
+		.drains = counter("drains_total"),
+	};
+}
+
+/**
+ * struct pin - a pinned range of memory
+ * @uffd: has the thread wait in a page fault of @block
+ * @block: what is being written to @target, as soon as there is something in it
+ * @target: pinned meanwhile
+ * @written: result of the call that pins
+ * @thread: is in the middle of that call
+ *
+ * process_vm_writev() pins the pages that it writes to before it looks at its source.
+ */
+struct pin {
+	int uffd;
+	char *block;
+	char *target;
+	ssize_t written;
+	pthread_t thread;
+};
+
+static void *pin_thread(void *arg)
+{
+	struct pin *pin = arg;
+	struct iovec local = { pin->block, SLOT }, remote = { pin->target, SLOT };
+
+	pin->written = process_vm_writev(getpid(), &local, 1, &remote, 1, 0);
+	return NULL;
+}
+
+static void pin_start(struct pin *pin, char *target)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register reg = { .mode = UFFDIO_REGISTER_MODE_MISSING };
+	struct uffd_msg msg;
+
+	pin->target = target;
+	pin->block = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	reg.range.start = (uintptr_t)pin->block;
+	reg.range.len = PAGE;
+	pin->uffd = syscall(SYS_userfaultfd, O_CLOEXEC);
+	if (pin->block == MAP_FAILED || pin->uffd < 0 || ioctl(pin->uffd, UFFDIO_API, &api) ||
+	    ioctl(pin->uffd, UFFDIO_REGISTER, &reg))
+		die("userfaultfd");
+	if (pthread_create(&pin->thread, NULL, pin_thread, pin))
+		die("pthread_create");
+	if (read(pin->uffd, &msg, sizeof(msg)) != sizeof(msg) || msg.event != UFFD_EVENT_PAGEFAULT)
+		die("reading userfaultfd");
+}
+
+/* The write goes on with bytes @c; its result. */
+static ssize_t pin_end(struct pin *pin, char c)
+{
+	char page[PAGE];
+	struct uffdio_copy copy = {
+		.dst = (uintptr_t)pin->block,
+		.src = (uintptr_t)page,
+		.len = PAGE,
+	};
+
+	memset(page, c, PAGE);
+	if (ioctl(pin->uffd, UFFDIO_COPY, &copy))
+		die("UFFDIO_COPY");
+	pthread_join(pin->thread, NULL);
+	close(pin->uffd);
+	munmap(pin->block, PAGE);
+	return pin->written;
+}
+
+static bool filled(const char *at, size_t len, char c)
+{
+	size_t i;
+
+	for (i = 0; i < len; i++)
+		if (at[i] != c)
+			return false;
+	return true;
+}
+
+TEST_F(pins, source)
+{
+	struct meshhelper_pair pair = two_slots(&self->a, 1, 2);
+	struct counts before = counts_now(), after;
+	struct pin pin;
+
+	pin_start(&pin, page_at(&self->a, 1) + SLOT);
+	EXPECT_EQ(50, count_result(&self->a, pair, 50, ETXTBSY));
+	after = counts_now();
+	EXPECT_EQ(before.pinned + 50, after.pinned);
+	EXPECT_EQ(before.busy, after.busy);
+	/* No use in that: a pin is no page on its way to the LRU. */
+	EXPECT_EQ(before.drains, after.drains);
+	EXPECT_FALSE(same_frame(page_at(&self->a, 1), page_at(&self->a, 2)));
+
+	EXPECT_EQ(SLOT, pin_end(&pin, 'p'));
+	EXPECT_TRUE(filled(page_at(&self->a, 1), SLOT, 'B'));
+	EXPECT_TRUE(filled(page_at(&self->a, 1) + SLOT, SLOT, 'p'));
+	EXPECT_EQ(0, merge_one(&self->a, &pair));
+	EXPECT_TRUE(same_frame(page_at(&self->a, 1), page_at(&self->a, 2)));
+	EXPECT_TRUE(filled(page_at(&self->a, 2) + SLOT, SLOT, 'p'));
+}
+
+/* The pinned page is the one that stays, so what is written to it arrives. */
+TEST_F(pins, target)
+{
+	struct meshhelper_pair pair = two_slots(&self->a, 1, 2), next = two_slots(&self->a, 2, 3);
+	struct pin pin;
+
+	pin_start(&pin, page_at(&self->a, 2) + 2 * SLOT);
+	EXPECT_EQ(0, merge_one(&self->a, &pair));
+	EXPECT_TRUE(same_frame(page_at(&self->a, 1), page_at(&self->a, 2)));
+	/* Now it is the source, and pinned still. */
+	protect_alias(&self->a, page_at(&self->a, 1));
+	EXPECT_EQ(10, count_result(&self->a, next, 10, ETXTBSY));
+	EXPECT_EQ(SLOT, pin_end(&pin, 'p'));
+	EXPECT_TRUE(filled(page_at(&self->a, 1), 2 * SLOT, 'B'));
+	EXPECT_TRUE(filled(page_at(&self->a, 1) + 2 * SLOT, SLOT, 'p'));
+	EXPECT_TRUE(filled(page_at(&self->a, 2) + 2 * SLOT, SLOT, 'p'));
+	EXPECT_TRUE(filled(page_at(&self->a, 2) + 3 * SLOT, PAGE - 3 * SLOT, 'C'));
+}
+
+/* Pinned by the address that has no page of its own. */
+TEST_F(pins, alias)
+{
+	struct meshhelper_pair pair = two_slots(&self->a, 1, 2), next = two_slots(&self->a, 2, 3);
+	struct pin pin;
+
+	ASSERT_EQ(0, merge_one(&self->a, &pair));
+	pin_start(&pin, page_at(&self->a, 1));
+	protect_alias(&self->a, page_at(&self->a, 1));
+	EXPECT_EQ(10, count_result(&self->a, next, 10, ETXTBSY));
+	EXPECT_EQ(SLOT, pin_end(&pin, 'p'));
+	EXPECT_TRUE(filled(page_at(&self->a, 2), SLOT, 'p'));
+}
+
+/*
+ * A page in a pipe has no more than a reference. While it is there, the pipe shows what
+ * is written to it, as for any shared page; so it must stay.
+ */
+static void in_pipe(struct __test_metadata *_metadata, struct arena *a, unsigned int flags)
+{
+	struct meshhelper_pair pair = two_slots(a, 1, 2), next = two_slots(a, 3, 4);
+	struct iovec iov = { page_at(a, 1), PAGE };
+	struct counts before, after;
+	char got[PAGE];
+	int fds[2];
+
+	ASSERT_EQ(0, pipe(fds));
+	ASSERT_EQ(PAGE, vmsplice(fds[1], &iov, 1, flags));
+	before = counts_now();
+	EXPECT_EQ(20, count_result(a, pair, 20, EBUSY));
+	after = counts_now();
+	EXPECT_EQ(before.pinned, after.pinned);
+	EXPECT_EQ(before.busy + 20, after.busy);
+	EXPECT_LT(before.drains, after.drains);
+	memset(page_at(a, 1) + SLOT, 'w', SLOT);
+	EXPECT_EQ(20, count_result(a, pair, 20, EBUSY));
+	ASSERT_EQ(PAGE, read(fds[0], got, PAGE));
+	EXPECT_TRUE(filled(got, SLOT, 'B'));
+	EXPECT_TRUE(filled(got + SLOT, SLOT, 'w'));
+	EXPECT_TRUE(filled(got + 2 * SLOT, PAGE - 2 * SLOT, 'B'));
+	EXPECT_EQ(0, merge_one(a, &pair));
+	EXPECT_TRUE(filled(page_at(a, 2) + SLOT, SLOT, 'w'));
+
+	/* The target's used slots in a pipe: no matter. */
+	iov = (struct iovec) { page_at(a, 4) + 2 * SLOT, SLOT };
+	ASSERT_EQ(SLOT, vmsplice(fds[1], &iov, 1, flags));
+	EXPECT_EQ(0, merge_one(a, &next));
+	ASSERT_EQ(SLOT, read(fds[0], got, PAGE));
+	EXPECT_TRUE(filled(got, SLOT, 'E'));
+	close(fds[0]);
+	close(fds[1]);
+}
+
+TEST_F(pins, vmsplice)
+{
+	in_pipe(_metadata, &self->a, 0);
+}
+
+TEST_F(pins, vmsplice_gift)
+{
+	in_pipe(_metadata, &self->a, SPLICE_F_GIFT);
+}
+
+/* A gift that a file would like to have as its own page is copied: it is ours still. */
+TEST_F(pins, gift_to_file)
+{
+	struct iovec iov = { page_at(&self->a, 1), PAGE };
+	struct meshhelper_pair pair = two_slots(&self->a, 1, 2);
+	int fds[2], file = memfd_create("gift", 0);
+	char got[PAGE];
+
+	ASSERT_LE(0, file);
+	ASSERT_EQ(0, pipe(fds));
+	ASSERT_EQ(PAGE, vmsplice(fds[1], &iov, 1, SPLICE_F_GIFT));
+	ASSERT_EQ(PAGE, splice(fds[0], NULL, file, NULL, PAGE, SPLICE_F_MOVE));
+	EXPECT_EQ(0, merge_one(&self->a, &pair));
+	memset(page_at(&self->a, 1), 'w', SLOT);
+	ASSERT_EQ(PAGE, pread(file, got, PAGE, 0));
+	EXPECT_TRUE(filled(got, PAGE, 'B'));
+	close(file);
+}
+
+/*
+ * Long-term pins for writing. Linux 6.1 has io_uring refuse what is file memory and not
+ * shmem's own. Since 6.5 mm/ refuses them where writes are to be noticed, except that its
+ * fast path lets shmem pages pass which are mapped for writing already: so it depends.
+ */
+TEST_F(pins, registered_buffer)
+{
+	struct meshhelper_pair pair = two_slots(&self->a, 1, 2);
+	int fd = disk_open(O_DIRECT), err;
+	struct uring ring = uring_open();
+	char *disk = disk_contents();
+	struct counts before;
+
+	ASSERT_LE(0, fd);
+	madvise(self->a.base, 2 * PAIRS * PAGE, MADV_DONTNEED);
+	err = uring_register(&ring, page_at(&self->a, 1), PAGE);
+	TH_LOG("not mapped: %s", strerror(err));
+	EXPECT_TRUE(err == EOPNOTSUPP || err == EFAULT);
+
+	memset(page_at(&self->a, 1), 'r', PAGE);
+	err = uring_register(&ring, page_at(&self->a, 1), PAGE);
+	TH_LOG("mapped for writing: %s", strerror(err));
+	if (err) {
+		EXPECT_EQ(EOPNOTSUPP, err);
+		EXPECT_EQ(0, merge_one(&self->a, &pair));
+		return;
+	}
+	before = counts_now();
+	EXPECT_EQ(20, count_result(&self->a, pair, 20, ETXTBSY));
+	EXPECT_EQ(before.pinned + 20, counts_now().pinned);
+	uring_read(&ring, IORING_OP_READ_FIXED, fd, page_at(&self->a, 1) + SLOT, SLOT, 0);
+	EXPECT_EQ(0, uring_wait(&ring, SLOT));
+	EXPECT_EQ(0, memcmp(page_at(&self->a, 1) + SLOT, disk, SLOT));
+	uring_unregister(&ring);
+	usleep(100000);
+	EXPECT_EQ(0, merge_one(&self->a, &pair));
+	EXPECT_EQ(0, memcmp(page_at(&self->a, 2) + SLOT, disk, SLOT));
+	uring_close(&ring);
+	free(disk);
+}
+
+/*
+ * The disk writes into slots of pages that are being merged: one read at a time, and by
+ * io_uring many. When all pairs of a round are merged, every slot must have what was read
+ * into it last.
+ */
+enum { READ_DIRECT = 1, READ_URING, READ_END };
+
+struct reader {
+	struct arena *arena;
+	unsigned int slot;
+	int disk;
+	const char *contents;
+	struct uring ring;
+	/* By pair: the sector that was read last, or -1. */
+	int last[PAIRS];
+	unsigned long reads;
+	pthread_t thread;
+};
+
+static atomic_bool stop;
+static atomic_ulong failures;
+/* Main must get its turn, although the threads hardly ever let go. */
+static pthread_rwlock_t round_lock = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
+
+static char *reader_slot(struct reader *r, unsigned int pair)
+{
+	return page_at(r->arena, 2 * pair + 1) + r->slot * SLOT;
+}
+
+static void check_slots(struct reader *r, unsigned int first, unsigned int n)
+{
+	unsigned int i;
+
+	for (i = first; i < first + n; i++)
+		if (r->last[i] >= 0 &&
+		    memcmp(reader_slot(r, i), r->contents + r->last[i] * SLOT, SLOT))
+			failures++;
+}
+
+static unsigned int read_one(struct reader *r, unsigned int pair)
+{
+	r->reads++;
+	return pread(r->disk, reader_slot(r, pair), SLOT, r->last[pair] * SLOT) != SLOT;
+}
+
+static unsigned int read_batch(struct reader *r, unsigned int pair)
+{
+	unsigned int i;
+
+	for (i = 0; i < URING_ENTRIES; i++)
+		uring_read(&r->ring, IORING_OP_READ, r->disk, reader_slot(r, pair + i), SLOT,
+			   r->last[pair + i] * SLOT);
+	r->reads += URING_ENTRIES;
+	return uring_wait(&r->ring, SLOT);
+}
+
+static void *read_forever(void *arg)
+{
+	unsigned int n, pair, i;
+	struct reader *r = arg;
+	uint64_t state = r->slot;
+
+	n = r->slot == READ_URING ? URING_ENTRIES : 1;
+	while (!stop) {
+		pair = next_random(&state) % (PAIRS + 1 - n);
+		pthread_rwlock_rdlock(&round_lock);
+		for (i = pair; i < pair + n; i++)
+			r->last[i] = next_random(&state) % (DISK_BYTES / SLOT);
+		failures += n == 1 ? read_one(r, pair) : read_batch(r, pair);
+		check_slots(r, pair, n);
+		pthread_rwlock_unlock(&round_lock);
+	}
+	return NULL;
+}
+
+static void reader_start(struct reader *r, struct arena *a, unsigned int slot, char *contents)
+{
+	*r = (struct reader) {
+		.arena = a,
+		.slot = slot,
+		.disk = disk_open(O_DIRECT),
+		.contents = contents,
+	};
+	memset(r->last, -1, sizeof(r->last));
+	if (r->disk < 0)
+		die("opening the disk");
+	if (slot == READ_URING)
+		r->ring = uring_open();
+	if (pthread_create(&r->thread, NULL, read_forever, r))
+		die("pthread_create");
+}
+
+static unsigned int merge_all(struct arena *a, unsigned int *refused)
+{
+	unsigned int tries, i, merged = 0;
+	bool done[PAIRS] = { false };
+
+	for (tries = 0; tries < 100 && merged < PAIRS; tries++)
+		for (i = 0; i < PAIRS; i++) {
+			struct meshhelper_pair pair;
+
+			if (done[i])
+				continue;
+			pair = make_pair(page_at(a, 2 * i + 1), page_at(a, 2 * i), SLOT);
+			pair.live[0] = (1 << READ_END) - 2;
+			done[i] = merge(a, &pair, 1);
+			merged += done[i];
+			*refused += !done[i];
+		}
+	return merged;
+}
+
+static void take_apart(struct arena *a, struct reader *r, unsigned int n)
+{
+	unsigned int i;
+
+	pthread_rwlock_wrlock(&round_lock);
+	for (i = 0; i < n; i++) {
+		check_slots(&r[i], 0, PAIRS);
+		memset(r[i].last, -1, sizeof(r[i].last));
+	}
+	for (i = 0; i < PAIRS; i++) {
+		if (madvise(page_at(a, 2 * i + 1), PAGE, MADV_REMOVE))
+			die("MADV_REMOVE");
+		memset(page_at(a, 2 * i + 1), 'n', PAGE);
+	}
+	pthread_rwlock_unlock(&round_lock);
+}
+
+TEST_F_TIMEOUT(pins, direct_reads, 300)
+{
+	static struct reader readers[READ_END - 1];
+	unsigned int round, i, merged = 0, refused = 0;
+	struct counts before = counts_now(), after;
+	char *contents = disk_contents();
+
+	stop = false;
+	failures = 0;
+	for (i = 0; i < READ_END - 1; i++)
+		reader_start(&readers[i], &self->a, i + 1, contents);
+	for (round = 0; round < ROUNDS; round++) {
+		merged += merge_all(&self->a, &refused);
+		take_apart(&self->a, readers, READ_END - 1);
+	}
+	stop = true;
+	for (i = 0; i < READ_END - 1; i++) {
+		pthread_join(readers[i].thread, NULL);
+		EXPECT_LT(50, readers[i].reads);
+	}
+	after = counts_now();
+	TH_LOG("%u merged, %u refused (%lld pinned, %lld busy), %lu + %lu reads", merged,
+	       refused, after.pinned - before.pinned, after.busy - before.busy,
+	       readers[0].reads, readers[1].reads);
+	EXPECT_EQ(0, failures);
+	EXPECT_LE(ROUNDS * PAIRS * 9 / 10, merged);
+	/* Whether direct I/O pins its buffers depends on the kernel; it holds them anyway. */
+	EXPECT_LT(0, after.pinned - before.pinned + after.busy - before.busy);
+}
+
+TEST_HARNESS_MAIN
