@@ -65,8 +65,11 @@ static inline void vm_flags_clear(struct vm_area_struct *vma, unsigned long flag
 #define folio_mapcount(folio)	page_mapcount(&(folio)->page)
 #endif
 
-#ifndef MH_HAVE_APPLY_TO_EXISTING_PAGE_RANGE
+#ifdef MH_HAVE_APPLY_TO_EXISTING_PAGE_RANGE
+#define MH_APPLY_MAKES_TABLES	false
+#else
 /* Makes the page tables that are missing, too. */
+#define MH_APPLY_MAKES_TABLES	true
 #define apply_to_existing_page_range	apply_to_page_range
 #endif
 

@@ -27,17 +27,24 @@ static int mh_write_protect_pte(pte_t *pte, unsigned long addr, void *mm)
 	return 0;
 }
 
+/* Would it take many page tables that are not there to reach those that are? */
+static bool mh_sparse(struct vm_area_struct *vma)
+{
+	return MH_APPLY_MAKES_TABLES &&
+	       vma_pages(vma) / 16 > READ_ONCE(vma->vm_file->f_mapping->nrpages);
+}
+
 /*
  * As for anonymous memory, it is dup_mmap() that flushes the TLB, at its end; until then
  * the child does not run, and the parent's other threads may write to what both will see.
  * Who mirrors the page tables has to be told, which only mm/ can do, so there the entries
- * are removed.
+ * are removed; so they are where page tables would have to be made for it.
  */
 static void mh_write_protect(struct vm_area_struct *vma)
 {
 	unsigned long size = vma->vm_end - vma->vm_start;
 
-	if (mm_has_notifiers(vma->vm_mm) ||
+	if (mm_has_notifiers(vma->vm_mm) || mh_sparse(vma) ||
 	    apply_to_existing_page_range(vma->vm_mm, vma->vm_start, size,
 					 mh_write_protect_pte, vma->vm_mm))
 		zap_vma_range(vma, vma->vm_start, size);
