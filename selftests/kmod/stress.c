@@ -135,16 +135,20 @@ static struct meshhelper_pair pair_of(struct arena *a, size_t k)
 	return pair;
 }
 
-/* One round over the pairs still to merge; how many remain. */
+/*
+ * One round over the pairs still to merge; how many remain. A slow kernel takes longer from the first
+ * pair armed to the last one merged, while writers are as fast as ever and win each time: it gets
+ * smaller batches, and as many pairs.
+ */
 static size_t merge_round(struct arena *a, uint32_t *todo, size_t n)
 {
+	size_t most = BATCH / slow_factor() ?: 1, left = 0, at, i, count;
 	struct meshhelper_pair pairs[BATCH];
-	size_t left = 0, at, i, count;
 
 	for (at = 0; at < n; at += count) {
 		uint32_t batch[BATCH];
 
-		count = n - at < BATCH ? n - at : BATCH;
+		count = n - at < most ? n - at : most;
 		memcpy(batch, todo + at, count * sizeof(*batch));
 		for (i = 0; i < count; i++)
 			pairs[i] = pair_of(a, batch[i]);
