@@ -278,6 +278,16 @@ static int mh_copy_up_page(struct mh_copy_up *up)
 	return ret;
 }
 
+/*
+ * Is all that is seen by way of the layer in one VMA? mremap() can give a process several of
+ * the same indices. Each has a reference to the arena, and mmap_lock keeps new ones away.
+ */
+static bool mh_seen_in_one(struct mh_layer *layer)
+{
+	return list_empty(&layer->uppers) && layer->arena &&
+	       kref_read(&layer->arena->ref) == 1;
+}
+
 /**
  * mh_copy_up - give a layer a page of its own where it looks through to one below
  * @family: whose
@@ -295,7 +305,7 @@ int mh_copy_up(struct mh_family *family, struct mh_layer *layer, pgoff_t index,
 		.family = family,
 		.layer = layer,
 		.index = index,
-		.vma = list_empty(&layer->uppers) ? vma : NULL,
+		.vma = mh_seen_in_one(layer) ? vma : NULL,
 	};
 	int ret;
 

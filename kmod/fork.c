@@ -18,12 +18,20 @@
 #include "meshhelper.h"
 #include "trace.h"
 
+/*
+ * An entry that stays dirty could be made writable again by mprotect() or userfaultfd,
+ * which take that for a sign that mh_page_mkwrite() has been asked.
+ */
 static int mh_write_protect_pte(pte_t *pte, unsigned long addr, void *mm)
 {
 	pte_t entry = ptep_get(pte);
 
-	if (pte_present(entry) && pte_write(entry))
-		ptep_set_wrprotect(mm, addr, pte);
+	if (!pte_present(entry) || (!pte_write(entry) && !pte_dirty(entry)))
+		return 0;
+	entry = ptep_get_and_clear(mm, addr, pte);
+	if (pte_dirty(entry))
+		set_page_dirty(pte_page(entry));
+	set_pte_at(mm, addr, pte, pte_mkclean(pte_wrprotect(entry)));
 	return 0;
 }
 
