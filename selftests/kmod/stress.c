@@ -136,9 +136,9 @@ static struct meshhelper_pair pair_of(struct arena *a, size_t k)
 }
 
 /*
- * One round over the pairs still to merge; how many remain. A slow kernel takes longer from the first
- * pair armed to the last one merged, while writers are as fast as ever and win each time: it gets
- * smaller batches, and as many pairs.
+ * One round over the pairs still to merge; how many remain. A slow kernel takes longer from
+ * the first pair armed to the last one merged, while writers are as fast as ever and win each
+ * time: it gets smaller batches, and as many pairs.
  */
 static size_t merge_round(struct arena *a, uint32_t *todo, size_t n)
 {
