@@ -202,7 +202,7 @@ static vm_fault_t mh_page_mkwrite_locked(struct mh_arena *arena, struct vm_fault
  * @vmf: a write to a page that is mapped, or about to be, without write permission
  *
  * Every first write comes here, as the VMA asks for write notification; so does the
- * first one after a fork, which has removed the page table entries, and so do writes to
+ * first one after a fork, which write-protects the page table entries, and so do writes to
  * pages that userfaultfd protects in its asynchronous mode. This is where a merge that
  * has armed the slot loses against the writer.
  *

@@ -4,9 +4,9 @@
  * Giving pages back: madvise(MADV_REMOVE) on an arena arrives here as fallocate()
  * with FALLOC_FL_PUNCH_HOLE on the file of its VMA.
  *
- * shmem_truncate_range() unmaps a page by its slot, in its own store's reverse map.
- * For us that finds neither aliases nor the VMAs of a forked child, and freeing a
- * page that is still mapped is a kernel bug. So the range is unmapped first and
+ * shmem_truncate_range() unmaps a page by its slot, in the store's reverse map. That
+ * finds neither aliases nor what a forked child has written to, and freeing a page
+ * that is still mapped is a kernel bug. So the range is unmapped first and
  * kept unmapped by the removal window: faults inside it wait for arena->lock.
  *
  * An index that shares its slot leaves its group; the page stays with the others.
@@ -146,7 +146,7 @@ static void mh_remove(struct mh_arena *arena, pgoff_t first, pgoff_t end)
 
 /**
  * mh_fallocate - fallocate() on an arena's file: only holes can be punched
- * @file: the first store of the family, which all its VMAs have as their file
+ * @file: the store of the family, which all its VMAs have as their file
  * @mode: FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
  * @offset: bytes, page aligned; index space of the caller's arena
  * @len: bytes, page aligned
