@@ -96,6 +96,13 @@ static void mh_discard_from(struct mh_family *family, struct mh_layer *layer, pg
 	mh_store_free(family, layer->base + first, layer->base + MH_MAX_ARENA_PAGES);
 }
 
+/* @upper's slot is another layer's from now on: one reason more to keep its region. */
+static void mh_slot_pass_on(struct mh_family *family, struct mh_layer *upper, pgoff_t slot)
+{
+	if (mh_region(slot) == mh_region(upper->base))
+		mh_region_add(family, mh_region(slot), 1);
+}
+
 /* Let @lower show @slot, which is in @upper's possession, at @index. */
 static void mh_absorb_index(struct mh_family *family, struct mh_layer *lower,
 			    struct mh_layer *upper, pgoff_t index, pgoff_t slot)
@@ -106,8 +113,8 @@ static void mh_absorb_index(struct mh_family *family, struct mh_layer *lower,
 		mh_slot_disown(family, lower, mh_resolve(lower, index, NULL));
 	}
 	WARN_ON_ONCE(xa_err(xa_store(&lower->alias, index, xa_mk_value(slot), GFP_NOWAIT)));
-	if (mh_region(slot) == mh_region(upper->base) && !xa_load(&upper->groups, slot))
-		mh_region_add(family, mh_region(slot), 1);
+	if (!xa_load(&upper->groups, slot))
+		mh_slot_pass_on(family, upper, slot);
 }
 
 static void mh_absorb_groups(struct mh_family *family, struct mh_layer *lower,
@@ -120,14 +127,12 @@ static void mh_absorb_groups(struct mh_family *family, struct mh_layer *lower,
 	xa_for_each(&upper->groups, slot, group) {
 		xa_erase(&upper->groups, slot);
 		xa_store(&lower->groups, slot, group, GFP_NOWAIT);
-		if (mh_region(slot) == mh_region(upper->base))
-			mh_region_add(family, mh_region(slot), 1);
+		mh_slot_pass_on(family, upper, slot);
 		cond_resched();
 	}
 	xa_for_each(&upper->spares, slot, entry) {
 		xa_store(&lower->spares, slot, entry, GFP_NOWAIT);
-		if (mh_region(slot) == mh_region(upper->base))
-			mh_region_add(family, mh_region(slot), 1);
+		mh_slot_pass_on(family, upper, slot);
 		cond_resched();
 	}
 	xa_for_each(&upper->lent, slot, entry)

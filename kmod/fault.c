@@ -178,10 +178,11 @@ static int mh_unshare(struct mh_arena *arena, struct vm_fault *vmf)
 	return err;
 }
 
-/* With family->tree held if need be. */
-static vm_fault_t mh_page_mkwrite_locked(struct mh_arena *arena, struct vm_fault *vmf)
+/* Context: family->tree held, if the process has relatives. */
+static vm_fault_t mh_page_mkwrite_locked(struct mh_arena *arena, struct vm_fault *vmf,
+					 bool related)
 {
-	int err = mh_unshare(arena, vmf);
+	int err = related ? mh_unshare(arena, vmf) : 0;
 	pgoff_t slot;
 
 	if (err)
@@ -217,7 +218,7 @@ vm_fault_t mh_page_mkwrite(struct vm_fault *vmf)
 	if (!arena)
 		return VM_FAULT_SIGBUS;
 	locked = mh_lock_tree(arena);
-	ret = mh_page_mkwrite_locked(arena, vmf);
+	ret = mh_page_mkwrite_locked(arena, vmf, locked);
 	mh_unlock_tree(arena, locked);
 	return ret;
 }
