@@ -22,6 +22,7 @@
  * arming: a write since then has been through mh_page_mkwrite(), which took the
  * folio's lock and the mark. Lying about it loses the caller's own writes only.
  */
+#include <linux/bitmap.h>
 #include <linux/highmem.h>
 #include <linux/mmap_lock.h>
 #include <linux/slab.h>
@@ -78,9 +79,16 @@ static struct vm_area_struct *mh_find_span(struct mm_struct *mm, u64 addr, unsig
 	return vma;
 }
 
+/* @live as a bitmap, for any width and order of bytes. */
+static void mh_live_bitmap(unsigned long *bitmap, const struct meshhelper_pair *pair)
+{
+	bitmap_from_arr64(bitmap, pair->live, MESHHELPER_MAX_SLOTS);
+}
+
 static bool mh_pair_valid(const struct meshhelper_pair *pair)
 {
-	unsigned int slots, i;
+	DECLARE_BITMAP(live, MESHHELPER_MAX_SLOTS);
+	unsigned int slots;
 
 	if (pair->flags || !pair->pages || pair->pages > MESHHELPER_MAX_SPAN_PAGES ||
 	    !PAGE_ALIGNED(pair->src | pair->dst) || !pair->slot_size)
@@ -88,10 +96,8 @@ static bool mh_pair_valid(const struct meshhelper_pair *pair)
 	slots = (pair->pages << PAGE_SHIFT) / pair->slot_size;
 	if (!slots || slots > MESHHELPER_MAX_SLOTS)
 		return false;
-	for (i = slots; i < MESHHELPER_MAX_SLOTS; i++)
-		if (pair->live[i / 64] >> (i % 64) & 1)
-			return false;
-	return true;
+	mh_live_bitmap(live, pair);
+	return find_next_bit(live, MESHHELPER_MAX_SLOTS, slots) == MESHHELPER_MAX_SLOTS;
 }
 
 /*
@@ -332,25 +338,18 @@ static void mh_copy_range(struct mh_merge *merge, size_t from, size_t to)
 	}
 }
 
-static bool mh_slot_live(const struct meshhelper_pair *pair, unsigned int i)
-{
-	return i < MESHHELPER_MAX_SLOTS && pair->live[i / 64] >> (i % 64) & 1;
-}
-
 static void mh_copy_live(struct mh_merge *merge)
 {
-	const struct meshhelper_pair *pair = merge->pair;
-	unsigned int first, end;
+	size_t size = merge->pair->slot_size;
+	DECLARE_BITMAP(live, MESHHELPER_MAX_SLOTS);
+	unsigned int first, end, i;
 
-	for (first = 0; first < MESHHELPER_MAX_SLOTS; first = end + 1) {
-		for (end = first; mh_slot_live(pair, end); end++)
-			;
-		mh_copy_range(merge, (size_t)first * pair->slot_size,
-			      (size_t)end * pair->slot_size);
-	}
+	mh_live_bitmap(live, merge->pair);
+	for_each_set_bitrange(first, end, live, MESHHELPER_MAX_SLOTS)
+		mh_copy_range(merge, first * size, end * size);
 	/* Written through the kernel's mapping: no PTE knows that it is dirty. */
-	for (first = 0; first < merge->nr; first++)
-		set_page_dirty(merge->dst[first].page);
+	for (i = 0; i < merge->nr; i++)
+		set_page_dirty(merge->dst[i].page);
 }
 
 static void mh_zap_index(struct mh_merge *merge, unsigned int i)

@@ -74,6 +74,13 @@ void memory_read(struct memory *m);
 void *map_or_die(size_t len);
 
 /**
+ * median() - of some numbers
+ * @values: the numbers, in any order; sorted afterwards
+ * @n: how many, at least 1
+ */
+double median(double *values, unsigned int n);
+
+/**
  * die() - print one line on stderr and end with exit code 2
  * @fmt: as for printf
  */

@@ -205,13 +205,6 @@ static void measure(enum value what, unsigned int round)
 	waitpid(pid, NULL, 0);
 }
 
-static int compare(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return x < y ? -1 : x > y;
-}
-
 static void parse(int argc, char **argv)
 {
 	static const struct option options[] = {
@@ -257,10 +250,8 @@ int main(int argc, char **argv)
 	}
 	memory_read(&m);
 	printf("result: live_kb=%zu pss_kb=%ld", live_bytes >> 10, m.pss_kb);
-	for (i = 0; i < NR_VALUES; i++) {
-		qsort(values[i], opt.rounds, sizeof(double), compare);
-		printf(" %s=%.1f", names[i], values[i][opt.rounds / 2]);
-	}
+	for (i = 0; i < NR_VALUES; i++)
+		printf(" %s=%.1f", names[i], median(values[i], opt.rounds));
 	printf(" wrong=%zu\n", count_wrong());
 	return 0;
 }

@@ -16,7 +16,10 @@
  * rates are medians over rounds, in which the cases take turns; accesses are those of
  * all rounds together.
  *
- *	merge-cost [-n PAIRS] [-r ROUNDS]
+ *	merge-cost [-n PAIRS] [-r ROUNDS] [-m MODE]
+ *
+ * With a mode, "zap" or "armed", pairs are merged in that one only, in batches by ioctl,
+ * and nothing else is measured: for merge-steps.sh.
  *
  * In a virtual machine without hardware acceleration all times that involve two
  * processors depend on what else the host does. "vm.sh --icount" makes them repeatable:
@@ -60,6 +63,7 @@ enum bystander { NONE, READER, WRITER, NR_BYSTANDERS };
 static unsigned int nr_pairs = 2048;
 static unsigned int rounds = 9;
 static unsigned int nr_modes = NR_MODES;
+static const char *only_mode;
 
 static struct arena arenas[NR_MODES];
 static struct ring ring;
@@ -398,11 +402,13 @@ static void parse(int argc, char **argv)
 {
 	int option;
 
-	while ((option = getopt(argc, argv, "n:r:")) != -1) {
+	while ((option = getopt(argc, argv, "n:r:m:")) != -1) {
 		if (option == 'n')
 			nr_pairs = strtoul(optarg, NULL, 0);
 		else if (option == 'r')
 			rounds = strtoul(optarg, NULL, 0);
+		else if (option == 'm')
+			only_mode = optarg;
 		else
 			exit(2);
 	}
@@ -411,6 +417,19 @@ static void parse(int argc, char **argv)
 		fprintf(stderr, "merge-cost: at least %u pairs, 1 to %u rounds\n", BATCH,
 			MAX_ROUNDS);
 		exit(2);
+	}
+}
+
+static void measure_one_mode(void)
+{
+	unsigned int mode, round;
+
+	for (mode = 0; mode < nr_modes; mode++) {
+		if (strcmp(only_mode, mode_names[mode]))
+			continue;
+		for (round = 0; round < rounds; round++)
+			measure_cost(mode, IOCTL_BATCH, round);
+		printf("%.0f ns for a merged page\n", median(costs[mode][IOCTL_BATCH].all, rounds));
 	}
 }
 
@@ -428,6 +447,10 @@ int main(int argc, char **argv)
 		die("calloc");
 	ring = ring_open(8, 0);
 	calibrate();
+	if (only_mode) {
+		measure_one_mode();
+		return 0;
+	}
 	/* Once for nothing: code, page tables, the worker thread. */
 	measure(0);
 	forget_accesses();
