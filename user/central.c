@@ -8,6 +8,7 @@
  * Spans that lose their last slot leave their class under its lock (retire) and
  * are collected in a struct reaper until the lock is released.
  */
+#include <stdatomic.h>
 #include <string.h>
 
 #include "central.h"
@@ -18,6 +19,9 @@
 #include "region.h"
 
 struct central centrals[NR_CLASSES];
+
+/* Of all classes; for statistics only, hence relaxed. */
+static atomic_size_t spans_now, spans_made, spans_hwm;
 
 /* Runs on their way to the page heap; aliased ones show pages of a mesh group. */
 struct reaper {
@@ -190,6 +194,7 @@ static void retire(struct central *c, struct span *s, struct span_list *to)
 	s->cls = CLASS_NONE;
 	s->state = SPAN_LARGE;
 	c->nr_spans--;
+	atomic_fetch_sub_explicit(&spans_now, 1, memory_order_relaxed);
 	span_list_add_tail(to, s);
 }
 
@@ -333,6 +338,45 @@ static unsigned int take_partial(struct central *c, void **out, unsigned int nr)
 	return n;
 }
 
+static void count_span(void)
+{
+	size_t now = atomic_fetch_add_explicit(&spans_now, 1, memory_order_relaxed) + 1;
+	size_t hwm = atomic_load_explicit(&spans_hwm, memory_order_relaxed);
+
+	atomic_fetch_add_explicit(&spans_made, 1, memory_order_relaxed);
+	while (now > hwm)
+		if (atomic_compare_exchange_weak_explicit(&spans_hwm, &hwm, now,
+							  memory_order_relaxed,
+							  memory_order_relaxed))
+			break;
+}
+
+size_t central_spans_now(void)
+{
+	return atomic_load_explicit(&spans_now, memory_order_relaxed);
+}
+
+size_t central_spans_made(void)
+{
+	return atomic_load_explicit(&spans_made, memory_order_relaxed);
+}
+
+size_t central_spans_hwm(void)
+{
+	return atomic_load_explicit(&spans_hwm, memory_order_relaxed);
+}
+
+size_t central_meshed_pages(unsigned int cls)
+{
+	struct central *c = &centrals[cls];
+	size_t meshed;
+
+	lock_acquire(&c->lock);
+	meshed = c->nr_spans - c->nr_groups;
+	lock_release(&c->lock);
+	return meshed * sizeclasses[cls].pages;
+}
+
 /* Add a fresh span; the lock is dropped while the page heap works. */
 static bool add_span(struct central *c)
 {
@@ -348,6 +392,7 @@ static bool add_span(struct central *c)
 	c->nr_spans++;
 	c->nr_groups++;
 	list_group(c, s);
+	count_span();
 	return true;
 }
 

@@ -73,6 +73,17 @@ unsigned int central_refill(unsigned int cls, void **out, unsigned int nr);
  */
 void central_return(unsigned int cls, void *const *ptrs, unsigned int nr);
 
+/* Spans of all classes: there are, were made since the start, were at most at a time. */
+size_t central_spans_now(void);
+size_t central_spans_made(void);
+size_t central_spans_hwm(void);
+
+/**
+ * central_meshed_pages() - pages of a class that do without memory of their own
+ * @cls: size class
+ */
+size_t central_meshed_pages(unsigned int cls);
+
 /**
  * struct mesh_cand - snapshot of one mesh group that is isolated from allocation
  * @span: the group's head

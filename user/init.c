@@ -61,4 +61,6 @@ __attribute__((destructor)) static void at_exit(void)
 {
 	if (options.stats)
 		stats_dump(2);
+	if (options.mallocstats)
+		stats_brief(2, options.mallocstats);
 }

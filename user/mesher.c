@@ -328,6 +328,19 @@ static void set_skip(unsigned int cls, const struct mesh_outcome *out)
 	skip[cls].now = skip[cls].next;
 }
 
+/* There are never more meshed pages than right after a pass. */
+static void note_meshed(void)
+{
+	unsigned long pages = 0;
+	unsigned int cls;
+
+	for (cls = 1; cls <= NR_SMALL_CLASSES; cls++)
+		pages += central_meshed_pages(cls);
+	if (pages > atomic_load_explicit(&mesh_stats.pages_meshed_hwm, memory_order_relaxed))
+		atomic_store_explicit(&mesh_stats.pages_meshed_hwm, pages,
+				      memory_order_relaxed);
+}
+
 struct mesh_outcome mesher_pass(const struct backend_ops *ops, bool all)
 {
 	struct mesh_outcome sum = { 0 }, out;
@@ -345,6 +358,7 @@ struct mesh_outcome mesher_pass(const struct backend_ops *ops, bool all)
 	}
 	mesh_stat_add(&mesh_stats.passes, 1);
 	mesh_stat_add(&mesh_stats.candidates, sum.candidates);
+	note_meshed();
 	return sum;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* SPDX-FileCopyrightText: The Mesh authors */
 /*
- * Reading MESH_* from the environment, driven by options.def. Runs before
+ * Reading the variables of the environment that are ours, driven by options.def. Runs before
  * malloc works, so it uses nothing of libc.
  */
 #include <stdbool.h>
@@ -98,15 +98,24 @@ static void set_option(const char *entry)
 #undef OPTION_ENUM
 }
 
-static bool has_prefix(const char *entry)
-{
-	return entry[0] == 'M' && entry[1] == 'E' && entry[2] == 'S' &&
-	       entry[3] == 'H' && entry[4] == '_';
-}
-
 void options_init(char *const *envp)
 {
 	for (; envp && *envp; envp++)
-		if (has_prefix(*envp))
+		if (**envp == 'M')
 			set_option(*envp);
+	if (!options.background)
+		options.daemon = 0;
+}
+
+unsigned int options_period_ms(void)
+{
+	return __atomic_load_n(&options.period_ms, __ATOMIC_RELAXED);
+}
+
+bool options_set_period_ms(size_t ms)
+{
+	if (ms < MIN_PERIOD_MS || ms > MAX_PERIOD_MS)
+		return false;
+	__atomic_store_n(&options.period_ms, (unsigned int)ms, __ATOMIC_RELAXED);
+	return true;
 }

@@ -2,12 +2,19 @@
 /* SPDX-FileCopyrightText: The Mesh authors */
 /*
  * Run-time options, read once from the environment (options.def). Constant after
- * options_init(); a privileged program (AT_SECURE) gets the defaults.
+ * options_init(), but for the period, which the program may change at run time: it is
+ * read and written by the functions below only. A privileged program (AT_SECURE) gets the defaults.
  */
 #ifndef MESH_OPTIONS_H
 #define MESH_OPTIONS_H
 
+#include <stdbool.h>
+#include <stddef.h>
+
 #include "compiler.h"
+
+#define MIN_PERIOD_MS	1
+#define MAX_PERIOD_MS	3600000
 
 struct options {
 #define OPTION_UINT(field, name, def, min, max, help)	unsigned int field;
@@ -27,11 +34,24 @@ enum { PROTECT_AUTO, PROTECT_UFFD, PROTECT_ZAP };
 extern struct options options;
 
 /**
- * options_init() - read MESH_* from an environment
+ * options_init() - read what is ours from an environment
  * @envp: NAME=value strings, NULL-terminated, or NULL
  *
  * A value that makes no sense is reported in one line; the default stands.
  */
 void options_init(char *const *envp);
+
+/**
+ * options_period_ms() - milliseconds between two meshing passes
+ */
+unsigned int options_period_ms(void);
+
+/**
+ * options_set_period_ms() - change it; the next pause will be that long
+ * @ms: milliseconds
+ *
+ * Return: false if @ms is out of range, and nothing has changed.
+ */
+bool options_set_period_ms(size_t ms);
 
 #endif /* MESH_OPTIONS_H */

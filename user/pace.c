@@ -194,6 +194,8 @@ static void age(struct pace *p, struct aging *a)
 	size_t dirty = pageheap_dirty(a->heap);
 	uint64_t now = os_now_ns();
 
+	if (!options.freephys)
+		return;
 	if (dirty < a->least)
 		a->least = dirty;
 	if (dirty < a->stuck)
@@ -209,8 +211,9 @@ static void age(struct pace *p, struct aging *a)
 /* Is there dirty memory that can still be given back? */
 static bool aging(const struct pace *p)
 {
-	return pageheap_dirty(p->ages[0].heap) > p->ages[0].stuck ||
-	       pageheap_dirty(p->ages[1].heap) > p->ages[1].stuck;
+	return options.freephys &&
+	       (pageheap_dirty(p->ages[0].heap) > p->ages[0].stuck ||
+		pageheap_dirty(p->ages[1].heap) > p->ages[1].stuck);
 }
 
 static void trim(struct pace *p)
@@ -233,7 +236,7 @@ static void trim(struct pace *p)
 
 static uint64_t pause_after_pass(const struct pace *p)
 {
-	uint64_t period = options.period_ms * MSEC;
+	uint64_t period = options_period_ms() * MSEC;
 	uint64_t stretched = p->spent * IDLE_SHARE;
 
 	if (stretched > LONGEST_PAUSE)
@@ -251,7 +254,7 @@ static void turn(struct pace *p)
 	} else {
 		doze(p);
 		/* Frees come in crowds: let the others arrive. */
-		rest(p, options.period_ms * MSEC);
+		rest(p, options_period_ms() * MSEC);
 	}
 	if (quitting())
 		return;

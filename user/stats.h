@@ -90,6 +90,26 @@ struct stats {
 void stats_collect(struct stats *s);
 
 /**
+ * stats_allocated() - bytes the program uses
+ * @s: filled in by stats_collect()
+ */
+size_t stats_allocated(const struct stats *s);
+
+/**
+ * stats_resident() - PSS of the process in bytes, as the kernel counts it
+ *
+ * Return: 0 if /proc does not tell.
+ */
+size_t stats_resident(void);
+
+/**
+ * stats_brief() - the summary of MALLOCSTATS
+ * @fd: descriptor
+ * @level: 2: and all statistics
+ */
+void stats_brief(int fd, unsigned int level);
+
+/**
  * stats_text() - print for humans
  * @t: sink
  */

@@ -33,6 +33,10 @@ expect MESH_BACKEND=nonsense \
 expect MESH_BACKEND=non \
 	'libmesh: MESH_BACKEND=non is not one of auto|helper|none, using the default'
 expect MESH_STATS=yes 'libmesh: MESH_STATS=yes is not a number from 0 to 1, using 0'
+expect MALLOCSTATS=3 'libmesh: MALLOCSTATS=3 is not a number from 0 to 2, using 0'
+expect MALLOCSTATSX=3 ''
+expect MESH_BACKGROUND_THREAD=0 ''
+expect MESH_FREEPHYS_THREAD=0 ''
 expect MESH_PERIOD_MS=200 ''
 expect MESH_BACKEND=none ''
 expect MESH_PERIOD_MSX=abc ''

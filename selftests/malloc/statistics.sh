@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Mesh authors
 #
-# statistics.sh PROGRAM - the sums that malloc_stats and MESH_STATS=1 print add up, and malloc_info
+# statistics.sh PROGRAM - the sums that malloc_stats, MESH_STATS=1 and MALLOCSTATS=2 print add up, and malloc_info
 # writes one XML element in which every element is closed.
 
 set -eu
@@ -29,6 +29,33 @@ LD_PRELOAD=$MESH_LIB MESH_STATS=1 "$1" xml > "$dir/xml" 2> "$dir/exit"
 check_sums "$dir/exit"
 grep -q '+ huge objects  *5001216$' "$dir/stats"
 grep -q '+ large objects  *102400$' "$dir/stats"
+
+# The lines of MALLOCSTATS: the program's live bytes are those of the long form.
+LD_PRELOAD=$MESH_LIB MALLOCSTATS=2 "$1" xml > /dev/null 2> "$dir/brief"
+check_sums "$dir/brief"
+for key in 'MESH COUNT' 'Meshed MB (total)' 'Meshed pages HWM' 'Meshed MB HWM' 'MH Alloc Count' \
+	'MH Free  Count' 'MH High Water Mark' 'Resident bytes' 'Saved bytes now' 'Longest pause us' \
+	'Meshing time ms'; do
+	grep -q "^$key:  *[0-9][0-9.]*$" "$dir/brief" || { echo "no $key" >&2; exit 1; }
+done
+awk '
+/^MH Alloc Count:/ { made = $NF }
+/^MH Free  Count:/ { freed = $NF }
+/^MH High Water Mark:/ { hwm = $NF }
+/^Live bytes:/ { live = $NF }
+/= in use by the program/ { used = $NF }
+/^ *[0-9]+ +[0-9]+ +[0-9]+ +[0-9]+ +[0-9]+ +[0-9]+ +[0-9]+$/ { spans += $2 }
+END {
+	if (!live || live != used || !spans || made - freed != spans || hwm < spans) {
+		print "live " live ", used " used ", spans " spans ", made " made \
+			", freed " freed ", most " hwm
+		exit 1
+	}
+}' "$dir/brief" >&2
+if LD_PRELOAD=$MESH_LIB MALLOCSTATS=1 "$1" xml 2>&1 > /dev/null | grep -q 'libmesh: statistics'; then
+	echo "MALLOCSTATS=1 prints all" >&2
+	exit 1
+fi
 
 awk '
 {

@@ -23,6 +23,7 @@ struct pageheap heap_anon = { .lock = LOCK_INITIALIZER(LOCK_HEAP) };
 /* Class and heap locks in one; span 0 is nil. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static unsigned int nr_spans;
+static size_t meshed_pages[NR_CLASSES];
 static unsigned int next_span[NR_CLASSES];
 
 /* Dirty runs: one page each, in a row of their own for each heap. */
@@ -122,7 +123,13 @@ void central_join(unsigned int cls, struct mesh_cand *dst,
 	dst->nr_members = d->nr_members;
 	span_group_live(d, dst->live);
 	centrals[cls].nr_groups--;
+	meshed_pages[cls] += sizeclasses[cls].pages;
 	pthread_mutex_unlock(&lock);
+}
+
+size_t central_meshed_pages(unsigned int cls)
+{
+	return meshed_pages[cls];
 }
 
 void central_putback(unsigned int cls, struct mesh_cand *c, unsigned int nr)

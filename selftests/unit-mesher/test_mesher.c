@@ -48,6 +48,7 @@ static void check_counters(unsigned long merged)
 	CHECK(mesh_stats.merged == merged);
 	CHECK(mesh_stats.pairs == merged + refused);
 	CHECK(mesh_stats.pss_saved == mesh_stats.pages_merged * PAGE_SIZE);
+	CHECK(mesh_stats.pages_meshed_hwm == mesh_stats.pages_merged);
 	CHECK(mesh_stats.longest_ns <= mesh_stats.mesh_ns);
 }
 
