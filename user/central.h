@@ -119,7 +119,7 @@ unsigned int central_isolate(unsigned int cls, struct mesh_cand *out, unsigned i
  * @cls: size class
  * @dst: group whose physical pages both use now; its head becomes the head of all
  *	and the snapshot is renewed
- * @src: group that gave up its pages; its snapshot is void
+ * @src: group that gave up its pages; its snapshot is void, and @src->span NULL
  */
 void central_join(unsigned int cls, struct mesh_cand *dst, struct mesh_cand *src);
 

@@ -5,10 +5,9 @@
  *
  *	isolate -> search -> merge -> join ... -> put back
  *
- * A step isolates up to HELD sparse groups of a class, window by window, and
- * puts all of them back at its end, so that no group is looked at twice in a
- * step. Within a window groups merge with groups for as long as pairs are found:
- * what has merged takes part in the next round, what was refused does not.
+ * A step isolates up to SEARCH_MAX sparse groups of a class, packs them into as few as
+ * it can, and puts them back. It searches and merges by turns, a little of each: fork may
+ * be waiting. What a merge is refused for is left for the next pass.
  *
  * Classes that yield little are skipped for a while, more often each time.
  *
@@ -28,13 +27,14 @@
 #include "os.h"
 #include "search.h"
 
-/* Groups isolated in one step. */
-#define HELD	4096
+/* Groups isolated or put back under the lock of their class at a time: malloc waits. */
+#define CHUNK	256
 
-/* Searches in one window. */
-#define ROUNDS	6
+/* Pairs found, and comparisons made, between two looks at whether somebody wants to fork. */
+#define FOUND	512
+#define BUDGET	200000
 
-/* Pairs merged between two looks at whether somebody wants to fork. */
+/* Pairs merged between two such looks. */
 #define SLICE	32
 
 /* Runs purged together, and pages after which no more are added: fork waits. */
@@ -63,16 +63,15 @@ static struct {
 
 /* What a step works with; mapped once, inherited by children of fork. */
 struct scratch {
-	struct mesh_cand cand[HELD];
-	struct merge_req reqs[SEARCH_MAX / 2];
-	uintptr_t members[SEARCH_MAX / 2][MERGE_MAX_MEMBERS];
-	struct search_pair pairs[SEARCH_MAX / 2];
-	uint16_t order[SEARCH_MAX];
-	bool tired[SEARCH_MAX];
+	struct mesh_cand cand[SEARCH_MAX];
+	struct search search;
+	struct search_pair pairs[FOUND];
+	struct merge_req reqs[SLICE];
+	uintptr_t members[SLICE][MERGE_MAX_MEMBERS];
+	bool in_slice[SEARCH_MAX];
 };
 
 static struct scratch *scratch;
-static uint64_t seed;
 
 /* Of the present step, under the mesh lock. */
 static uint64_t step_begun;
@@ -139,10 +138,7 @@ int mesher_open(void)
 {
 	if (!scratch)
 		scratch = os_map(round_up(sizeof(*scratch), PAGE_SIZE));
-	if (!scratch)
-		return -ENOMEM;
-	seed = os_random();
-	return 0;
+	return scratch ? 0 : -ENOMEM;
 }
 
 /* No lock: a group in state SPAN_MESHING keeps its members. */
@@ -158,11 +154,12 @@ static unsigned int list_members(const struct span *head, uintptr_t *out)
 	return n;
 }
 
-static void build_request(const struct step *st, const struct mesh_cand *c,
+/* The request of a pair, as number @i of a slice. */
+static void build_request(const struct step *st, const struct search_pair *pair,
 			  unsigned int i)
 {
-	const struct mesh_cand *src = &c[scratch->pairs[i].src];
-	const struct mesh_cand *dst = &c[scratch->pairs[i].dst];
+	const struct mesh_cand *src = &scratch->cand[pair->src];
+	const struct mesh_cand *dst = &scratch->cand[pair->dst];
 	struct merge_req *req = &scratch->reqs[i];
 
 	req->src = (uintptr_t)span_addr(src->span);
@@ -193,106 +190,124 @@ static void count_refusal(int result)
 	}
 }
 
-/* Join what the backend has merged. A group that was refused gets a rest. */
-static unsigned int commit(const struct step *st, struct mesh_cand *c,
-			   unsigned int i)
+/* Join what the backend has merged. */
+static unsigned int commit(const struct step *st, const struct search_pair *pair, int result)
 {
-	const struct search_pair *p = &scratch->pairs[i];
-	int result = scratch->reqs[i].result;
+	struct mesh_cand *c = scratch->cand;
 
-	scratch->tired[p->src] = true;
 	if (result) {
-		scratch->tired[p->dst] = true;
 		count_refusal(result);
 		return 0;
 	}
-	central_join(st->cls, &c[p->dst], &c[p->src]);
-	c[p->src].span = NULL;
+	central_join(st->cls, &c[pair->dst], &c[pair->src]);
 	return 1;
 }
 
-/* Merge the pairs that a search has found; how many were merged. */
-static unsigned int merge_pairs(const struct step *st, struct mesh_cand *c,
-				unsigned int found)
+/*
+ * Move pairs to the front that can be merged in one request: a group is in one of them
+ * only, as the next merge starts from what this one leaves. Returns how many.
+ */
+static unsigned int choose_slice(struct search_pair *pairs, unsigned int n)
 {
-	unsigned int i, j, some, merged = 0;
-	uint64_t saved = 0;
+	unsigned int i, some = 0;
 
-	for (i = 0; i < found && !must_stop(); i += some) {
-		some = found - i < SLICE ? found - i : SLICE;
-		for (j = i; j < i + some; j++)
-			build_request(st, c, j);
-		saved += st->ops->merge(&scratch->reqs[i], some);
-		for (j = i; j < i + some; j++)
-			merged += commit(st, c, j);
+	for (i = 0; i < n && some < SLICE; i++) {
+		struct search_pair pair = pairs[i];
+
+		if (scratch->in_slice[pair.dst])
+			continue;
+		scratch->in_slice[pair.dst] = true;
+		pairs[i] = pairs[some];
+		pairs[some++] = pair;
 	}
-	mesh_stat_add(&mesh_stats.pairs, i);
+	for (i = 0; i < some; i++)
+		scratch->in_slice[pairs[i].dst] = false;
+	return some;
+}
+
+/* One request to the backend; how many pairs were merged. */
+static unsigned int merge_slice(const struct step *st, const struct search_pair *pairs,
+				unsigned int n)
+{
+	unsigned int i, merged = 0;
+	uint64_t saved;
+
+	for (i = 0; i < n; i++)
+		build_request(st, &pairs[i], i);
+	saved = st->ops->merge(scratch->reqs, n);
+	for (i = 0; i < n; i++)
+		merged += commit(st, &pairs[i], scratch->reqs[i].result);
+	mesh_stat_add(&mesh_stats.pairs, n);
 	mesh_stat_add(&mesh_stats.merged, merged);
 	mesh_stat_add(&mesh_stats.pages_merged, merged * st->sc->pages);
 	mesh_stat_add(&mesh_stats.pss_saved, saved);
 	return merged;
 }
 
-/* Move the tired to the end of the window; how many are not. */
-static unsigned int retire(struct mesh_cand *c, unsigned int n)
+/* Merge the pairs that a search has found; how many were merged. */
+static unsigned int merge_pairs(const struct step *st, unsigned int found)
 {
-	unsigned int i = 0;
+	unsigned int i, some, merged = 0;
 
-	while (i < n) {
-		struct mesh_cand last = c[n - 1];
-
-		if (!scratch->tired[i]) {
-			i++;
-			continue;
-		}
-		n--;
-		scratch->tired[i] = scratch->tired[n];
-		c[n] = c[i];
-		c[i] = last;
+	for (i = 0; i < found && !must_stop(); i += some) {
+		some = choose_slice(scratch->pairs + i, found - i);
+		merged += merge_slice(st, scratch->pairs + i, some);
 	}
-	return n;
+	return merged;
 }
 
-/* Merge among the @n candidates of one window, until nothing more is found. */
-static unsigned int merge_window(const struct step *st, struct mesh_cand *c,
-				 unsigned int n)
+/* Pack @n isolated groups; how many were merged. */
+static unsigned int pack(const struct step *st, unsigned int n)
 {
-	unsigned int round, found, merged = 0;
+	struct search *search = &scratch->search;
+	unsigned int merged = 0;
 	uint64_t probes = 0;
 
-	for (round = 0; round < ROUNDS && n > 1 && !must_stop(); round++) {
-		found = search_pairs(c, n, &st->lim, &seed, scratch->order,
-				     scratch->pairs, &probes);
-		if (!found)
-			break;
-		memset(scratch->tired, 0, n * sizeof(*scratch->tired));
-		merged += merge_pairs(st, c, found);
-		n = retire(c, n);
+	search_begin(search, scratch->cand, n, &st->lim);
+	while (!search_done(search) && !must_stop()) {
+		unsigned int found = search_next(search, scratch->pairs, FOUND, BUDGET,
+						 &probes);
+
+		merged += merge_pairs(st, found);
 	}
 	mesh_stat_add(&mesh_stats.probes, probes);
 	return merged;
 }
 
+static unsigned int isolate(unsigned int cls)
+{
+	unsigned int n = 0, some;
+
+	do {
+		some = central_isolate(cls, scratch->cand + n, CHUNK);
+		n += some;
+	} while (some == CHUNK && n < SEARCH_MAX);
+	return n;
+}
+
+static void put_back(unsigned int cls, unsigned int n)
+{
+	unsigned int i;
+
+	for (i = 0; i < n; i += CHUNK)
+		central_putback(cls, scratch->cand + i, n - i < CHUNK ? n - i : CHUNK);
+}
+
 /*
- * One step: up to HELD groups of one class.
+ * One step: up to SEARCH_MAX groups of one class.
  *
  * Return: whether there may be more that it has not seen.
  */
 static bool mesh_step(const struct step *st, struct mesh_outcome *out)
 {
-	unsigned int held = 0, n;
+	unsigned int n;
 
 	begin_step();
-	do {
-		struct mesh_cand *c = &scratch->cand[held];
-
-		n = central_isolate(st->cls, c, SEARCH_MAX);
-		out->merged += merge_window(st, c, n);
-		held += n;
-	} while (n == SEARCH_MAX && held < HELD && !must_stop());
-	central_putback(st->cls, scratch->cand, held);
+	n = isolate(st->cls);
+	out->merged += pack(st, n);
+	put_back(st->cls, n);
 	end_step();
-	out->candidates += held;
+	out->candidates += n;
 	return n == SEARCH_MAX;
 }
 

@@ -1,100 +1,201 @@
 /* SPDX-License-Identifier: MIT */
 /* SPDX-FileCopyrightText: The Mesh authors */
 /*
- * search.c: SplitMesher, the search for spans that can share their pages.
+ * search.c: first fit in decreasing order, on bitmaps.
  *
- * The list of candidates is an array of indices in random order. Its first half
- * is the left side, the rest the right side. In round i the j-th of the left
- * meets the (j + i)-th of the right, so that no two rounds repeat a meeting; an
- * index that has found a partner is replaced by GONE.
+ * Candidates are sorted by how full they are and their bitmaps are laid out word by
+ * word, so that one of them is compared with several others at once. What has been
+ * taken gets a bitmap of ones and is disjoint from nothing any more.
+ *
+ * A destination goes through the positions after its own once: what collided with it
+ * before it was filled up further still does.
  *
  * Threads: none of this file's business. Everything works on copies.
  */
 #include "search.h"
 
-#define GONE	UINT16_MAX
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
-/* splitmix64: one multiply-xorshift chain over a counter. */
-static uint64_t next_random(uint64_t *seed)
+bool search_portable;
+
+/* The first position from @from on that is disjoint from @x, or s->n. */
+typedef unsigned int find_fn(const struct search *s, const uint64_t *x, unsigned int from);
+
+static unsigned int find_portable(const struct search *s, const uint64_t *x, unsigned int from)
 {
-	uint64_t z = *seed += 0x9e3779b97f4a7c15;
+	unsigned int i, w;
 
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
-	return z ^ (z >> 31);
+	for (i = from; i < s->n; i++) {
+		uint64_t common = s->live[0][i] & x[0];
+
+		for (w = 1; w < s->words; w++)
+			common |= s->live[w][i] & x[w];
+		if (!common)
+			break;
+	}
+	return i;
 }
 
-/* A number below @n; @n is far below 2^32, so the bias does not matter. */
-static unsigned int random_below(uint64_t *seed, unsigned int n)
+#if defined(__x86_64__)
+/* The ones that follow the last position keep it from being a match. */
+__attribute__((target("avx2")))
+static unsigned int find_avx2(const struct search *s, const uint64_t *x, unsigned int from)
 {
-	return ((next_random(seed) >> 32) * n) >> 32;
+	const __m256i zero = _mm256_setzero_si256();
+	unsigned int i, w, match;
+
+	for (i = from; i < s->n; i += SEARCH_LANES) {
+		__m256i common = zero;
+
+		for (w = 0; w < s->words; w++) {
+			__m256i live = _mm256_loadu_si256((const void *)&s->live[w][i]);
+
+			common = _mm256_or_si256(common, _mm256_and_si256(live,
+						 _mm256_set1_epi64x((long long)x[w])));
+		}
+		match = (unsigned int)_mm256_movemask_pd(
+			_mm256_castsi256_pd(_mm256_cmpeq_epi64(common, zero)));
+		if (match)
+			return i + (unsigned int)__builtin_ctz(match);
+	}
+	return s->n;
 }
 
-static void shuffle(uint16_t *order, unsigned int n, uint64_t *seed)
+static find_fn *choose_find(void)
 {
+	/* Here and not in a constructor: few programs ever search. */
+	__builtin_cpu_init();
+	return !search_portable && __builtin_cpu_supports("avx2") ? find_avx2 : find_portable;
+}
+#else
+static find_fn *choose_find(void)
+{
+	return find_portable;
+}
+#endif
+
+/* Turn counts by number of live slots into first positions, the fullest first. */
+static void place(struct search *s)
+{
+	unsigned int live, at = 0;
+
+	for (live = SPAN_MAX_SLOTS + 1; live-- > 0; ) {
+		unsigned int count = s->first[live];
+
+		s->first[live] = (uint16_t)at;
+		at += count;
+	}
+	s->n = at;
+}
+
+static void put(struct search *s, const struct mesh_cand *c, unsigned int at)
+{
+	for (unsigned int w = 0; w < s->words; w++)
+		s->live[w][at] = c->live[w];
+	s->members[at] = c->nr_members;
+}
+
+static void mark_end(struct search *s)
+{
+	for (unsigned int w = 0; w < s->words; w++)
+		for (unsigned int i = 0; i < SEARCH_LANES; i++)
+			s->live[w][s->n + i] = ~0ULL;
+}
+
+void search_begin(struct search *s, const struct mesh_cand *c, unsigned int n,
+		  const struct search_limits *lim)
+{
+	uint16_t at[SPAN_MAX_SLOTS + 1];
 	unsigned int i;
 
+	s->lim = *lim;
+	s->words = (lim->slots + 63) / 64;
+	s->next = 0;
+	for (i = 0; i <= SPAN_MAX_SLOTS; i++)
+		s->first[i] = 0;
+	/* What is empty is about to be freed, and would be disjoint from what was taken. */
+	for (i = 0; i < n; i++)
+		if (c[i].nr_live)
+			s->first[c[i].nr_live]++;
+	place(s);
+	for (i = 0; i <= SPAN_MAX_SLOTS; i++)
+		at[i] = s->first[i];
 	for (i = 0; i < n; i++) {
-		unsigned int j = random_below(seed, i + 1);
-
-		order[i] = order[j];
-		order[j] = i;
+		if (!c[i].nr_live)
+			continue;
+		put(s, &c[i], at[c[i].nr_live]);
+		s->order[at[c[i].nr_live]++] = (uint16_t)i;
 	}
+	mark_end(s);
 }
 
-bool search_meshable(const struct mesh_cand *a, const struct mesh_cand *b,
-		     const struct search_limits *lim)
+static unsigned int later(unsigned int a, unsigned int b)
 {
-	/* The cheap questions first: most pairs fail one of these two. */
-	if (a->nr_live + b->nr_live > lim->slots ||
-	    a->nr_members + b->nr_members > lim->members)
-		return false;
-	return !((a->live[0] & b->live[0]) | (a->live[1] & b->live[1]) |
-		 (a->live[2] & b->live[2]) | (a->live[3] & b->live[3]));
+	return a > b ? a : b;
 }
 
-/*
- * Copy as few bytes as possible; between equals, let the smaller group move:
- * each of its members has to be write-protected.
- */
-static struct search_pair make_pair(const struct mesh_cand *c, uint16_t a,
-				    uint16_t b)
+static unsigned int count_bits(const struct search *s, const uint64_t *x)
 {
-	struct search_pair p = { .src = a, .dst = b };
+	unsigned int w, n = 0;
 
-	if (c[a].nr_live > c[b].nr_live ||
-	    (c[a].nr_live == c[b].nr_live &&
-	     c[a].nr_members > c[b].nr_members)) {
-		p.src = b;
-		p.dst = a;
-	}
-	return p;
+	for (w = 0; w < s->words; w++)
+		n += (unsigned int)__builtin_popcountll(x[w]);
+	return n;
 }
 
-unsigned int search_pairs(const struct mesh_cand *c, unsigned int n,
-			  const struct search_limits *lim, uint64_t *seed,
-			  uint16_t *order, struct search_pair *out,
-			  uint64_t *probes)
+/* Add position @i to the group of the bitmap @x. */
+static void take(struct search *s, uint64_t *x, unsigned int i)
 {
-	unsigned int nr_left = n / 2, nr_right = n - nr_left;
-	unsigned int rounds = nr_right < SEARCH_TRIES ? nr_right : SEARCH_TRIES;
-	uint16_t *left = order, *right = order + nr_left;
-	unsigned int i, j, found = 0;
-
-	shuffle(order, n, seed);
-	for (i = 0; i < rounds && found < nr_left; i++) {
-		for (j = 0; j < nr_left; j++) {
-			uint16_t *r = &right[(j + i) % nr_right];
-
-			if (left[j] == GONE || *r == GONE)
-				continue;
-			++*probes;
-			if (!search_meshable(&c[left[j]], &c[*r], lim))
-				continue;
-			out[found++] = make_pair(c, left[j], *r);
-			left[j] = GONE;
-			*r = GONE;
-		}
+	for (unsigned int w = 0; w < s->words; w++) {
+		x[w] |= s->live[w][i];
+		s->live[w][i] = ~0ULL;
 	}
+	s->members[i] = 0;
+}
+
+/* Where the search for what still fits goes on: after @i. */
+static unsigned int skip_to(const struct search *s, const uint64_t *x, unsigned int i)
+{
+	unsigned int room = s->lim.slots - count_bits(s, x);
+
+	return room ? later(i + 1, s->first[room]) : s->n;
+}
+
+/* Fill up the group at position @at; how many pairs that makes. */
+static unsigned int fill(struct search *s, find_fn *find, unsigned int at,
+			 struct search_pair *out, uint64_t *probes)
+{
+	unsigned int members = s->members[at], found = 0, i, from;
+	uint64_t x[SPAN_WORDS];
+
+	for (unsigned int w = 0; w < s->words; w++)
+		x[w] = s->live[w][at];
+	for (from = skip_to(s, x, at); from < s->n && members < s->lim.members; ) {
+		i = find(s, x, from);
+		*probes += i - from;
+		from = i + 1;
+		if (i == s->n || members + s->members[i] > s->lim.members)
+			continue;
+		members += s->members[i];
+		take(s, x, i);
+		out[found++] = (struct search_pair){ .src = s->order[i], .dst = s->order[at] };
+		from = skip_to(s, x, i);
+	}
+	return found;
+}
+
+unsigned int search_next(struct search *s, struct search_pair *out, unsigned int max,
+			 unsigned int budget, uint64_t *probes)
+{
+	find_fn *find = choose_find();
+	unsigned int found = 0;
+	uint64_t used = 0;
+
+	for (; !search_done(s) && found + s->lim.members <= max && used < budget; s->next++)
+		if (s->members[s->next])
+			found += fill(s, find, s->next, out + found, &used);
+	*probes += used;
 	return found;
 }

@@ -3,7 +3,12 @@
 /*
  * search.h: which spans can share their pages?
  *
- * Pure functions over snapshots: no lock, no allocation, no state but a seed.
+ * Bin packing by first fit in decreasing order (Johnson 1973), with the difference that
+ * what is packed must not only fit but also be disjoint: the fullest group is filled up
+ * with the fullest ones that have no slot in common with it, then the next fullest, and
+ * so on. Afterwards no two groups of the answer could be merged any more.
+ *
+ * Works on snapshots: no lock, no allocation. The work is done in pieces.
  */
 #ifndef MESH_SEARCH_H
 #define MESH_SEARCH_H
@@ -13,11 +18,11 @@
 
 #include "central.h"
 
-/* Partners tried for each span: the t of SplitMesher. */
-#define SEARCH_TRIES	64
+/* Most candidates in one search. */
+#define SEARCH_MAX	4096
 
-/* Most candidates in one search; one value of uint16_t means "gone". */
-#define SEARCH_MAX	1024
+/* Candidates that are compared at once; the arrays are that much longer. */
+#define SEARCH_LANES	4
 
 /**
  * struct search_pair - two candidates that can be merged
@@ -40,30 +45,60 @@ struct search_limits {
 };
 
 /**
- * search_meshable() - can @a and @b be merged within @lim?
+ * struct search - a search that is going on
+ * @lim: limits of a group
+ * @n: positions: candidates, the fullest first, without the empty ones
+ * @words: words of a snapshot that can have bits set
+ * @next: first position that was not filled up yet
+ * @order: position -> candidate
+ * @members: position -> spans in the group; 0: it has been taken
+ * @first: live slots -> first position that has no more than so many
+ * @live: the bitmaps by word and position; all ones for what was taken
  */
-bool search_meshable(const struct mesh_cand *a, const struct mesh_cand *b,
-		     const struct search_limits *lim);
+struct search {
+	struct search_limits lim;
+	unsigned int n;
+	unsigned int words;
+	unsigned int next;
+	uint16_t order[SEARCH_MAX];
+	uint16_t members[SEARCH_MAX];
+	uint16_t first[SPAN_MAX_SLOTS + 1];
+	uint64_t live[SPAN_WORDS][SEARCH_MAX + SEARCH_LANES];
+};
+
+/* Set by tests: compare one candidate at a time, as on processors without AVX2. */
+extern bool search_portable;
 
 /**
- * search_pairs() - find disjoint pairs of candidates that can be merged
+ * search_begin() - prepare to search
+ * @s: filled in
  * @c: the candidates
  * @n: how many, at most SEARCH_MAX
  * @lim: limits of a group
- * @seed: state of the random generator, any value; updated
- * @order: scratch space for @n indices
- * @out: room for @n / 2 pairs
- * @probes: the number of pairs looked at is added here
- *
- * SplitMesher: shuffle the candidates, cut the list in two, and try each of the
- * first half with SEARCH_TRIES of the second. Every candidate is in at most one
- * pair of the answer.
- *
- * Return: number of pairs.
  */
-unsigned int search_pairs(const struct mesh_cand *c, unsigned int n,
-			  const struct search_limits *lim, uint64_t *seed,
-			  uint16_t *order, struct search_pair *out,
-			  uint64_t *probes);
+void search_begin(struct search *s, const struct mesh_cand *c, unsigned int n,
+		  const struct search_limits *lim);
+
+/**
+ * search_next() - search on
+ * @s: the search
+ * @out: receives pairs
+ * @max: room in @out; at least the limit of members in a group
+ * @budget: comparisons after which to return
+ * @probes: the number of comparisons is added here
+ *
+ * A candidate is the source of at most one pair, and of none if it is the destination of
+ * others. All sources of one destination are disjoint, so whichever of them are merged,
+ * the others still can be. The work of one call exceeds @budget by SEARCH_MAX at most.
+ *
+ * Return: number of pairs; the search is over when search_done() says so.
+ */
+unsigned int search_next(struct search *s, struct search_pair *out, unsigned int max,
+			 unsigned int budget, uint64_t *probes);
+
+static inline bool search_done(const struct search *s)
+{
+	return s->next >= s->n;
+}
 
 #endif /* MESH_SEARCH_H */

@@ -122,6 +122,7 @@ void central_join(unsigned int cls, struct mesh_cand *dst,
 	dst->nr_live = d->nr_live;
 	dst->nr_members = d->nr_members;
 	span_group_live(d, dst->live);
+	src->span = NULL;
 	centrals[cls].nr_groups--;
 	meshed_pages[cls] += sizeclasses[cls].pages;
 	pthread_mutex_unlock(&lock);
