@@ -185,7 +185,7 @@ void mh_collapse(struct mh_family *family, struct mh_layer *layer)
 	mh_layer_set_arena(layer, upper->arena);
 	if (layer->arena)
 		layer->arena->top = layer;
-	mh_layer_settle(layer);
+	mh_layer_settle(family, layer);
 	trace_meshhelper_collapse(family, layer->base, upper->base, !layer->arena);
 	mh_layer_free(family, upper);
 }

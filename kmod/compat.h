@@ -73,6 +73,10 @@ static inline void vm_flags_clear(struct vm_area_struct *vma, unsigned long flag
 #define apply_to_existing_page_range	apply_to_page_range
 #endif
 
+#ifndef MH_HAVE_REPLACE_PAGE_CACHE_FOLIO
+#define replace_page_cache_folio(old, new)	replace_page_cache_page(&(old)->page, &(new)->page)
+#endif
+
 #ifndef MH_HAVE_ZAP_VMA_RANGE
 /* Where nothing that works on one VMA is exported, relatives lose their entries, too. */
 static inline void zap_vma_range(struct vm_area_struct *vma, unsigned long addr,

@@ -19,6 +19,15 @@
  * through to all members of a group or to none: the owner, who writes or merges by way of
  * one of them, need not look at the others.
  *
+ * References. Who looks through to a page can take references to it for reading (a pipe,
+ * direct I/O), and they stay when the page table entry goes. The owner must not write to
+ * such a page: it leaves it to the readers and goes on in a copy. The mark in @lent is
+ * there from before the first such reference until the owner writes, whatever becomes of
+ * the layer that has looked through. The owner's own references for writing are another
+ * matter: what they bring belongs into the owner's page, and into nobody else's. There are
+ * none while the mark is there: they come by way of mh_page_mkwrite(), which ends it, and
+ * where there are some at fork, the child gets its copy at once.
+ *
  * Functions are called with family->tree held and no folio lock; they sleep.
  */
 #include <linux/highmem.h>
@@ -186,8 +195,6 @@ static void mh_unlend(struct mh_copy_up *up, struct mh_group *seen)
 		return;
 	for (i = 0; i < seen->nr; i++)
 		mh_zap_index(up, seen->member[i]);
-	if (!up->vma)
-		xa_erase(&up->owner->lent, up->slot);
 }
 
 /* A group of one is none. */
@@ -318,6 +325,119 @@ int mh_copy_up(struct mh_family *family, struct mh_layer *layer, pgoff_t index,
 			ret = mh_copy_up_page(&up);
 	} while (ret == 1);
 	return ret;
+}
+
+/* Context: the slot is @arena's, and there can be no more references for writing. */
+static int mh_copy_up_if_held(struct mh_arena *arena, pgoff_t index, pgoff_t slot)
+{
+	struct mh_layer *layer = arena->top;
+
+	if (xa_load(&layer->lent, slot) || mh_next_held(arena->family, slot, slot) != slot)
+		return 0;
+	return mh_copy_up(arena->family, mh_layer_upper(layer), index, NULL);
+}
+
+/* Those that are at home, and groups whose slot is of the layer's own region. */
+static int mh_copy_up_held_at_home(struct mh_arena *arena)
+{
+	struct mh_layer *layer = arena->top;
+	pgoff_t end = layer->base + MH_MAX_ARENA_PAGES, slot, index;
+	struct mh_group *group;
+	int err = 0;
+
+	for (slot = mh_next_held(arena->family, layer->base, end - 1);
+	     slot < end && !err;
+	     slot = mh_next_held(arena->family, slot + 1, end - 1)) {
+		group = xa_load(&layer->groups, slot);
+		index = group ? group->member[0] : slot - layer->base;
+		if (mh_layer_has(layer, index) && mh_resolve(layer, index, NULL) == slot)
+			err = mh_copy_up_if_held(arena, index, slot);
+	}
+	return err;
+}
+
+/**
+ * mh_copy_up_held - copy what a forked process has references to that may be for writing
+ * @arena: its arena, with a layer above
+ *
+ * They were taken before the fork: afterwards a page is copied before it can be written to.
+ *
+ * Context: family->tree held for writing; the process neither faults nor has it page table
+ * entries that allow writes, which would be another source of references.
+ * Return: 0, -ENOMEM, or -EIO for a page that was lost.
+ */
+int mh_copy_up_held(struct mh_arena *arena)
+{
+	struct mh_layer *layer = arena->top;
+	unsigned long index;
+	void *entry;
+	int err;
+
+	/* What has just been written to would seem to be in use. */
+	mh_drain_local();
+	err = mh_copy_up_held_at_home(arena);
+	if (err)
+		return err;
+	xa_for_each(&layer->alias, index, entry) {
+		pgoff_t slot = xa_to_value(entry);
+
+		cond_resched();
+		if (mh_region(slot) == mh_region(layer->base) &&
+		    (slot == layer->base + index || xa_load(&layer->groups, slot)))
+			continue;
+		err = mh_copy_up_if_held(arena, index, slot);
+		if (err)
+			break;
+	}
+	return err;
+}
+
+static void mh_zap_shown(struct mh_family *family, struct mh_layer *layer, pgoff_t index,
+			 pgoff_t slot)
+{
+	struct mh_group *group = xa_load(&layer->groups, slot);
+	unsigned int i;
+
+	if (!group)
+		mh_zap(family, index, 1);
+	for (i = 0; group && i < group->nr; i++)
+		mh_zap(family, group->member[i], 1);
+}
+
+/**
+ * mh_leave_to_readers - give an index a copy of its page, which is lent and has references
+ * @arena: the arena, whose layer has the index and which nobody looks through to there
+ * @index: page of the arena
+ *
+ * Context: process, no folio locked; sleeps.
+ * Return: 0, also if there was nothing to do; -ENOMEM, or -EIO for a page that was lost.
+ */
+int mh_leave_to_readers(struct mh_arena *arena, pgoff_t index)
+{
+	struct mh_layer *layer = arena->top;
+	struct page *page;
+	pgoff_t slot;
+	int err = 0;
+
+	mutex_lock(&arena->lock);
+	slot = mh_resolve(layer, index, NULL);
+	page = mh_slot_page(arena->family, slot);
+	if (IS_ERR(page)) {
+		err = PTR_ERR(page);
+		goto unlock;
+	}
+	lock_page(page);
+	if (mh_slot_page_is(arena->family, page, slot) && xa_load(&layer->lent, slot)) {
+		mh_zap_shown(arena->family, layer, index, slot);
+		err = mh_slot_renew(arena->family, page, slot);
+		if (!err)
+			xa_erase(&layer->lent, slot);
+	}
+	unlock_page(page);
+	put_page(page);
+unlock:
+	mutex_unlock(&arena->lock);
+	return err;
 }
 
 /* The next index in [@index, @end) that a layer may have contents for; @end if none. */

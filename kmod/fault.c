@@ -178,6 +178,23 @@ static int mh_unshare(struct mh_arena *arena, struct vm_fault *vmf)
 	return err;
 }
 
+/*
+ * Are relatives, or others on their behalf, reading the page although it is in none of their
+ * page tables? If not, the owner may write to it, and it is lent no longer.
+ * Context: @page locked; one reference is that of the fault.
+ */
+static bool mh_has_readers(struct mh_arena *arena, struct page *page, pgoff_t slot)
+{
+	struct xarray *lent = &arena->top->lent;
+
+	if (!xa_load(lent, slot))
+		return false;
+	if (mh_page_held(page, 1))
+		return true;
+	xa_erase(lent, slot);
+	return false;
+}
+
 /* Context: family->tree held, if the process has relatives. */
 static vm_fault_t mh_page_mkwrite_locked(struct mh_arena *arena, struct vm_fault *vmf,
 					 bool related)
@@ -192,6 +209,11 @@ static vm_fault_t mh_page_mkwrite_locked(struct mh_arena *arena, struct vm_fault
 	if (!mh_page_current(arena, vmf->page, vmf->pgoff, slot)) {
 		unlock_page(vmf->page);
 		return VM_FAULT_NOPAGE;
+	}
+	if (mh_has_readers(arena, vmf->page, slot)) {
+		unlock_page(vmf->page);
+		err = mh_leave_to_readers(arena, vmf->pgoff);
+		return err ? vmf_error(err) : VM_FAULT_NOPAGE;
 	}
 	if (xa_load(&arena->armed, slot))
 		xa_erase(&arena->armed, slot);

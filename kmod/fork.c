@@ -8,7 +8,8 @@
  * copies no page table entries of shared mappings. The parent's are write-protected, so
  * that each first write comes to mh_page_mkwrite() and is preceded by a copy-up; other
  * threads of the parent wait for the end of the fork in their next page fault. That is
- * so for every kind of fork, raw clone() included.
+ * so for every kind of fork, raw clone() included. I/O that is going on in the parent's
+ * pages does not come to mh_page_mkwrite() again, so of those the child gets copies now.
  */
 #include <linux/mm.h>
 #include <linux/mmu_notifier.h>
@@ -79,7 +80,8 @@ static struct mh_arena *mh_fork_arena(struct mh_arena *parent, struct mm_struct 
 	if (!child)
 		return NULL;
 	mh_write_protect_arena(parent);
-	if (mh_layer_fork(parent, child)) {
+	if (mh_layer_fork(parent, child) || mh_copy_up_held(parent)) {
+		mh_layers_destroy(parent->family, mh_layer_leave(child));
 		mh_arena_free(child);
 		return NULL;
 	}

@@ -188,11 +188,24 @@ bool mh_index_shared(struct mh_layer *layer, pgoff_t index)
 	return !mh_layer_has(layer, index) || (upper && !mh_layer_has(upper, index));
 }
 
+/* Nobody looks through any more. What has no reference by now will not get one. */
+static void mh_settle_loans(struct mh_family *family, struct mh_layer *layer)
+{
+	unsigned long slot;
+	void *entry;
+
+	xa_for_each(&layer->lent, slot, entry) {
+		if (mh_next_held(family, slot, slot) != slot)
+			xa_erase(&layer->lent, slot);
+		cond_resched();
+	}
+}
+
 /* There may be a layer less above: what is lent, and whether faults need family->tree. */
-void mh_layer_settle(struct mh_layer *layer)
+void mh_layer_settle(struct mh_family *family, struct mh_layer *layer)
 {
 	if (list_empty(&layer->uppers))
-		xa_destroy(&layer->lent);
+		mh_settle_loans(family, layer);
 	if (!layer->arena)
 		return;
 	/*
@@ -270,8 +283,8 @@ int mh_layer_fork(struct mh_arena *parent, struct mh_arena *child)
 	child->top = top;
 	atomic_long_set(&child->touched_end, inherit_end);
 	mh_layer_put_on(top, below);
-	mh_layer_settle(top);
-	mh_layer_settle(parent->top);
+	mh_layer_settle(family, top);
+	mh_layer_settle(family, parent->top);
 	return 0;
 }
 
@@ -303,7 +316,7 @@ struct mh_layer *mh_layer_leave(struct mh_arena *arena)
 	}
 	last->lower = NULL;
 	if (lower) {
-		mh_layer_settle(lower);
+		mh_layer_settle(family, lower);
 		mh_collapse(family, lower);
 	}
 	return layer;

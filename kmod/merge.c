@@ -278,13 +278,20 @@ static bool mh_page_usable(struct mh_merge *merge, struct mh_half *half)
 }
 
 /*
- * References to a folio of src beyond one for each PTE, the page cache's, and ours. Each
- * may be I/O that is going to read or write the page after the merge. Once @zapped, a
- * PTE is one too many as well.
+ * References to a page of src beyond ours. Each may be I/O that is going to read or write the
+ * page after the merge. Once @zapped, a PTE is one too many as well. A page of dst may
+ * have references, but not where they can be relatives', who must not see what is merged.
  */
-static int mh_excess_refs(struct folio *folio, bool zapped)
+static int mh_excess_refs(struct mh_merge *merge, unsigned int i, bool zapped)
 {
-	return folio_ref_count(folio) - 2 - (zapped ? 0 : folio_mapcount(folio));
+	struct page *src = merge->src[i].page, *dst = merge->dst[i].page;
+	int excess = mh_page_refs(src) - 1;
+
+	if (zapped)
+		excess += folio_mapcount(page_folio(src));
+	if (xa_load(&merge->layer->lent, merge->dst[i].slot))
+		excess += mh_page_refs(dst) - 1;
+	return excess;
 }
 
 /*
@@ -297,7 +304,7 @@ static int mh_check_refs(struct mh_merge *merge, bool zapped)
 	int excess, err = 0;
 
 	for (i = 0; i < merge->nr; i++) {
-		excess = mh_excess_refs(page_folio(merge->src[i].page), zapped);
+		excess = mh_excess_refs(merge, i, zapped);
 		if (excess >= (int)GUP_PIN_COUNTING_BIAS)
 			return -ETXTBSY;
 		if (excess)

@@ -147,7 +147,9 @@ struct mh_group {
  * @alias: index -> slot, as values; faults read it without a lock
  * @groups: slot -> struct mh_group, for slots with more than one index
  * @spares: slots of @groups' members that no index shows
- * @lent: slots with PTEs of processes that look through to them from a layer above
+ * @lent: slots that processes have looked through to from a layer above since the arena's
+ *	process has last written to them: there may be references to their pages, for reading
+ *	and none for writing, that live longer than the look-through
  * @nr_meshed: indices that need no page of their own
  *
  * Of the indices that it has, each owns one slot: the one it shows or, but for one
@@ -230,6 +232,10 @@ unsigned long mh_store_count(struct mh_family *family, pgoff_t first, pgoff_t en
 bool mh_slot_present(struct mh_family *family, pgoff_t slot);
 struct page *mh_slot_page(struct mh_family *family, pgoff_t slot);
 bool mh_slot_page_is(struct mh_family *family, struct page *page, pgoff_t slot);
+int mh_page_refs(struct page *page);
+bool mh_page_held(struct page *page, int ours);
+pgoff_t mh_next_held(struct mh_family *family, pgoff_t slot, pgoff_t last);
+int mh_slot_renew(struct mh_family *family, struct page *page, pgoff_t slot);
 void mh_zap(struct mh_family *family, pgoff_t index, unsigned long nr);
 int mh_store_init(void);
 void mh_store_exit(void);
@@ -246,7 +252,7 @@ void mh_slot_disown(struct mh_family *family, struct mh_layer *layer, pgoff_t sl
 void mh_layer_set_arena(struct mh_layer *layer, struct mh_arena *arena);
 void mh_layer_free(struct mh_family *family, struct mh_layer *layer);
 void mh_layer_put_on(struct mh_layer *upper, struct mh_layer *lower);
-void mh_layer_settle(struct mh_layer *layer);
+void mh_layer_settle(struct mh_family *family, struct mh_layer *layer);
 int mh_layer_fork(struct mh_arena *parent, struct mh_arena *child);
 struct mh_layer *mh_layer_leave(struct mh_arena *arena);
 
@@ -269,6 +275,8 @@ int mh_copy_up(struct mh_family *family, struct mh_layer *layer, pgoff_t index,
 	       struct vm_area_struct *vma);
 int mh_copy_up_range(struct mh_family *family, struct mh_layer *layer, pgoff_t first,
 		     pgoff_t end);
+int mh_copy_up_held(struct mh_arena *arena);
+int mh_leave_to_readers(struct mh_arena *arena, pgoff_t index);
 int mh_hide_range(struct mh_family *family, struct mh_layer *layer, pgoff_t first, pgoff_t end);
 void mh_drop_spare(struct mh_family *family, struct mh_layer *layer, pgoff_t slot);
 

@@ -10,8 +10,10 @@
  * cannot while it is mapped.
  */
 #include <linux/file.h>
+#include <linux/highmem.h>
 #include <linux/module.h>
 #include <linux/mount.h>
+#include <linux/swap.h>
 #include <uapi/linux/fcntl.h>
 
 #include "meshhelper.h"
@@ -133,6 +135,99 @@ bool mh_slot_page_is(struct mh_family *family, struct page *page, pgoff_t slot)
 
 	return folio->mapping == family->store &&
 	       folio->index + folio_page_idx(folio, page) == slot;
+}
+
+/**
+ * mh_page_refs - references to a page beyond the page cache's and those of page table entries
+ * @page: page of a store
+ *
+ * An entry that goes meanwhile may count for one too many; for one too few only one that
+ * comes, which is up to the caller.
+ * Context: any; the page may be gone and used anew if the caller has no reference.
+ */
+int mh_page_refs(struct page *page)
+{
+	struct folio *folio = page_folio(page);
+	int refs = folio_ref_count(folio);
+
+	/* Pairs with the atomic operations of mm/, which unmaps before it drops the reference. */
+	smp_rmb();
+	return refs - 1 - folio_mapcount(folio);
+}
+
+/* Has anybody a reference to the page, but for @ours and this CPU's lists of pages? */
+bool mh_page_held(struct page *page, int ours)
+{
+	if (mh_page_refs(page) <= ours)
+		return false;
+	mh_drain_local();
+	return mh_page_refs(page) > ours;
+}
+
+/**
+ * mh_next_held - the next slot with a page that somebody has a reference to
+ * @family: whose store
+ * @slot: first slot
+ * @last: last slot
+ *
+ * A page on its way to the LRU counts as well.
+ * Context: process; sleeps.
+ * Return: the slot, or ULONG_MAX if there is none.
+ */
+pgoff_t mh_next_held(struct mh_family *family, pgoff_t slot, pgoff_t last)
+{
+	XA_STATE(xas, &family->store->i_pages, slot);
+	struct folio *folio;
+
+	rcu_read_lock();
+	xas_for_each(&xas, folio, last) {
+		if (xas_retry(&xas, folio))
+			continue;
+		if (!xa_is_value(folio) && mh_page_refs(&folio->page) > 0)
+			break;
+		if (need_resched()) {
+			xas_pause(&xas);
+			rcu_read_unlock();
+			cond_resched();
+			rcu_read_lock();
+		}
+	}
+	rcu_read_unlock();
+	return folio ? xas.xa_index : ULONG_MAX;
+}
+
+/**
+ * mh_slot_renew - let a slot go on with a copy of its page
+ * @family: whose store
+ * @page: the slot's page, locked and in no page table; keeps what it has for those who have
+ *	references to it, and goes with the last of them
+ * @slot: the slot
+ *
+ * The copy is charged to who the page is charged to, and may for a while be above the limit.
+ * Context: process; sleeps.
+ * Return: 0, -ENOMEM, or -EIO for a page that cannot be replaced.
+ */
+int mh_slot_renew(struct mh_family *family, struct page *page, pgoff_t slot)
+{
+	struct folio *old = page_folio(page), *new;
+
+	if (WARN_ON_ONCE(folio_mapcount(old) || folio_test_large(old)))
+		return -EIO;
+	new = folio_alloc(mapping_gfp_mask(family->store), 0);
+	if (!new)
+		return -ENOMEM;
+	copy_highpage(&new->page, page);
+	flush_dcache_page(&new->page);
+	__folio_set_locked(new);
+	__folio_set_swapbacked(new);
+	folio_mark_uptodate(new);
+	replace_page_cache_folio(old, new);
+	folio_clear_dirty(old);
+	folio_mark_dirty(new);
+	folio_add_lru(new);
+	folio_unlock(new);
+	folio_put(new);
+	return 0;
 }
 
 /**

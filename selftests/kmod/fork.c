@@ -4,12 +4,11 @@
  * fork: parent and child each keep what they had, whoever writes, merges or removes
  * afterwards, and however the child was made.
  */
-#include "arena.h"
+#include "peer.h"
 
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
-#include <sys/wait.h>
 
 #include "kselftest_harness.h"
 
@@ -40,29 +39,6 @@ FIXTURE_SETUP(fork)
 FIXTURE_TEARDOWN(fork)
 {
 	arena_close(&self->a);
-}
-
-static void signal_peer(int fd)
-{
-	if (write(fd, "x", 1) != 1)
-		die("write");
-}
-
-static void wait_peer(int fd)
-{
-	char c;
-
-	if (read(fd, &c, 1) != 1)
-		die("read");
-}
-
-static int exit_code(pid_t pid)
-{
-	int status;
-
-	if (waitpid(pid, &status, 0) != pid)
-		die("waitpid");
-	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
 /* Is all as FIXTURE_SETUP left it? */
@@ -103,11 +79,11 @@ TEST_F(fork, child_sees_snapshot)
 	pid_t pid = fork();
 
 	if (!pid) {
-		wait_peer(self->down[0]);
+		hear(self->down[0]);
 		_exit(pristine(&self->a) ? 0 : 1);
 	}
 	scribble(&self->a);
-	signal_peer(self->down[1]);
+	tell(self->down[1]);
 	EXPECT_EQ(0, exit_code(pid));
 }
 
@@ -188,13 +164,13 @@ TEST_F(fork, protected_meanwhile)
 	pid_t pid = fork();
 
 	if (!pid) {
-		wait_peer(self->down[0]);
+		hear(self->down[0]);
 		_exit(pristine(&self->a) ? 0 : 1);
 	}
 	ASSERT_EQ(0, mprotect(self->a.base, 64 * PAGE, PROT_READ));
 	ASSERT_EQ(0, mprotect(self->a.base, 64 * PAGE, PROT_READ | PROT_WRITE));
 	memset(self->a.base, '!', 64 * PAGE);
-	signal_peer(self->down[1]);
+	tell(self->down[1]);
 	EXPECT_EQ(0, exit_code(pid));
 }
 
@@ -229,7 +205,7 @@ TEST_F(fork, copies_once)
 	pid_t pid = fork();
 
 	if (!pid) {
-		wait_peer(self->down[0]);
+		hear(self->down[0]);
 		page_at(&self->a, 0)[0] = '!';
 		if (page_at(&self->a, 1)[0] != '!' ||
 		    !same_frame(page_at(&self->a, 0), page_at(&self->a, 1)))
@@ -241,7 +217,7 @@ TEST_F(fork, copies_once)
 	/* The parent's pages stay where they are. */
 	EXPECT_EQ(frame, pfn_of(page_at(&self->a, 2)));
 	EXPECT_EQ(copies + 1, counter("copy_ups_total"));
-	signal_peer(self->down[1]);
+	tell(self->down[1]);
 	EXPECT_EQ(0, exit_code(pid));
 	EXPECT_EQ(copies + 2, counter("copy_ups_total"));
 	EXPECT_EQ('A', *page_at(&self->a, 0));
@@ -260,15 +236,15 @@ TEST_F(fork, shared_is_not_merged)
 	if (!pid) {
 		if (merge_one(&self->a, &pair) != -EUSERS || !pristine(&self->a))
 			_exit(1);
-		signal_peer(self->up[1]);
-		wait_peer(self->down[0]);
+		tell(self->up[1]);
+		hear(self->down[0]);
 		_exit(pristine(&self->a) ? 0 : 2);
 	}
-	wait_peer(self->up[0]);
+	hear(self->up[0]);
 	EXPECT_EQ(-EUSERS, merge_one(&self->a, &pair));
 	EXPECT_TRUE(pristine(&self->a));
 	EXPECT_EQ(aborts + 2, counter("merge_aborts_shared_total"));
-	signal_peer(self->down[1]);
+	tell(self->down[1]);
 	EXPECT_EQ(0, exit_code(pid));
 	EXPECT_EQ(0, merge_one(&self->a, &pair));
 	EXPECT_TRUE(same_frame(page_at(&self->a, 2), page_at(&self->a, 0)));
@@ -315,19 +291,19 @@ TEST_F(fork, remove_alias)
 			_exit(1);
 		if (page_at(&self->a, 0)[0] || page_at(&self->a, 1)[SLOT] != 'B')
 			_exit(2);
-		signal_peer(self->up[1]);
-		wait_peer(self->down[0]);
+		tell(self->up[1]);
+		hear(self->down[0]);
 		if (page_at(&self->a, 0)[0] || page_at(&self->a, 1)[SLOT] != 'B')
 			_exit(3);
 		page_at(&self->a, 0)[0] = 'c';
 		_exit(page_at(&self->a, 1)[0] == 'A' ? 0 : 4);
 	}
-	wait_peer(self->up[0]);
+	hear(self->up[0]);
 	EXPECT_TRUE(pristine(&self->a));
 	EXPECT_EQ(0, madvise(page_at(&self->a, 1), PAGE, MADV_REMOVE));
 	EXPECT_EQ(0, page_at(&self->a, 1)[SLOT]);
 	memset(page_at(&self->a, 0), '!', PAGE);
-	signal_peer(self->down[1]);
+	tell(self->down[1]);
 	EXPECT_EQ(0, exit_code(pid));
 	EXPECT_EQ('!', page_at(&self->a, 0)[0]);
 	EXPECT_EQ(0, page_at(&self->a, 1)[0]);
@@ -339,22 +315,22 @@ TEST_F(fork, untouched_memory)
 	pid_t pid = fork();
 
 	if (!pid) {
-		wait_peer(self->down[0]);
+		hear(self->down[0]);
 		if (page_at(&self->a, 40)[0] || page_at(&self->a, 41)[0])
 			_exit(1);
 		page_at(&self->a, 40)[0] = 'c';
 		page_at(&self->a, 42)[0] = 'c';
-		signal_peer(self->up[1]);
-		wait_peer(self->down[0]);
+		tell(self->up[1]);
+		hear(self->down[0]);
 		_exit(page_at(&self->a, 40)[0] == 'c' && page_at(&self->a, 42)[0] == 'c' ? 0 : 2);
 	}
 	page_at(&self->a, 40)[0] = 'p';
-	signal_peer(self->down[1]);
-	wait_peer(self->up[0]);
+	tell(self->down[1]);
+	hear(self->up[0]);
 	EXPECT_EQ('p', page_at(&self->a, 40)[0]);
 	EXPECT_EQ(0, page_at(&self->a, 42)[0]);
 	page_at(&self->a, 42)[0] = 'p';
-	signal_peer(self->down[1]);
+	tell(self->down[1]);
 	EXPECT_EQ(0, exit_code(pid));
 }
 
@@ -363,17 +339,17 @@ TEST_F(fork, raw_clone)
 	pid_t pid = syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
 
 	if (!pid) {
-		wait_peer(self->down[0]);
+		hear(self->down[0]);
 		if (!pristine(&self->a))
 			_exit(1);
 		scribble(&self->a);
-		signal_peer(self->up[1]);
+		tell(self->up[1]);
 		_exit(0);
 	}
 	scribble(&self->a);
 	memset(page_at(&self->a, 20), 'p', PAGE);
-	signal_peer(self->down[1]);
-	wait_peer(self->up[0]);
+	tell(self->down[1]);
+	hear(self->up[0]);
 	EXPECT_EQ('p', *page_at(&self->a, 20));
 	EXPECT_EQ(0, exit_code(pid));
 }
@@ -496,7 +472,7 @@ static bool sibling_sees(struct arena *a, unsigned int n)
 
 static int sibling(struct arena *a, unsigned int n, int go)
 {
-	wait_peer(go);
+	hear(go);
 	if (!sibling_sees(a, n))
 		return 1;
 	page_at(a, 4)[0] = 'w';
@@ -529,7 +505,7 @@ TEST_F(fork, siblings)
 		}
 		memset(page_at(&self->a, 4), '9', PAGE);
 		for (i = 0; i < SIBLINGS; i++) {
-			signal_peer(go[orders[order][i]][1]);
+			tell(go[orders[order][i]][1]);
 			EXPECT_EQ(0, exit_code(pid[orders[order][i]]));
 		}
 		for (i = 0; i < SIBLINGS; i++) {
@@ -566,7 +542,7 @@ TEST_F(fork, orphans)
 	}
 	EXPECT_EQ(0, exit_code(pid));
 	for (i = 0; i < SIBLINGS; i++) {
-		signal_peer(self->down[1]);
+		tell(self->down[1]);
 		EXPECT_EQ(sizeof(code), read(self->up[0], &code, sizeof(code)));
 		EXPECT_EQ(0, code);
 	}
@@ -584,14 +560,14 @@ TEST_F(fork, exit_frees)
 	pid_t pid = fork();
 
 	if (!pid) {
-		wait_peer(self->down[0]);
+		hear(self->down[0]);
 		_exit(pristine(&self->a) ? 0 : 1);
 	}
 	EXPECT_EQ(arenas + 1, counter("arenas"));
 	EXPECT_EQ(meshed, counter("pages_meshed"));
 	munmap(self->a.base, 64 * PAGE);
 	EXPECT_EQ(arenas, counter("arenas"));
-	signal_peer(self->down[1]);
+	tell(self->down[1]);
 	EXPECT_EQ(0, exit_code(pid));
 	EXPECT_EQ(arenas - 1, counter("arenas"));
 	EXPECT_EQ(meshed - 1, counter("pages_meshed"));

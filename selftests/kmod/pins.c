@@ -3,10 +3,12 @@
 /*
  * Pages that something reads or writes by their physical address: direct I/O, io_uring,
  * process_vm_writev() and pipes. As the source of a merge they are refused, and what is
- * written to them is never lost; as the target they are fine, for the target stays.
+ * written to them is never lost; as the target they are fine, for the target stays. Over a
+ * fork, what is read that way is what was there when it was asked for, whoever writes
+ * meanwhile, and what is written that way is the writer's alone.
  */
-#include "arena.h"
 #include "disk.h"
+#include "peer.h"
 #include "uring.h"
 
 #include <pthread.h>
@@ -99,18 +101,24 @@ static struct counts counts_now(void)
 /**
  * struct pin - a pinned range of memory
  * @uffd: has the thread wait in a page fault of @block
- * @block: what is being written to @target, as soon as there is something in it
+ * @block: what is being written to @target, as soon as there is something in it; or what
+ *	it is being read into
  * @target: pinned meanwhile
- * @written: result of the call that pins
+ * @reads: is the pin for reading?
+ * @done: result of the call that pins
+ * @got: what has been read
  * @thread: is in the middle of that call
  *
- * process_vm_writev() pins the pages that it writes to before it looks at its source.
+ * process_vm_writev() pins the pages that it writes to before it looks at its source, and
+ * process_vm_readv() those that it reads before it looks for room.
  */
 struct pin {
 	int uffd;
 	char *block;
 	char *target;
-	ssize_t written;
+	bool reads;
+	ssize_t done;
+	char got[SLOT];
 	pthread_t thread;
 };
 
@@ -119,7 +127,10 @@ static void *pin_thread(void *arg)
 	struct pin *pin = arg;
 	struct iovec local = { pin->block, SLOT }, remote = { pin->target, SLOT };
 
-	pin->written = process_vm_writev(getpid(), &local, 1, &remote, 1, 0);
+	if (pin->reads)
+		pin->done = process_vm_readv(getpid(), &local, 1, &remote, 1, 0);
+	else
+		pin->done = process_vm_writev(getpid(), &local, 1, &remote, 1, 0);
 	return NULL;
 }
 
@@ -143,7 +154,7 @@ static void pin_start(struct pin *pin, char *target)
 		die("reading userfaultfd");
 }
 
-/* The write goes on with bytes @c; its result. */
+/* The call goes on, a write with bytes @c; its result. */
 static ssize_t pin_end(struct pin *pin, char c)
 {
 	char page[PAGE];
@@ -157,9 +168,10 @@ static ssize_t pin_end(struct pin *pin, char c)
 	if (ioctl(pin->uffd, UFFDIO_COPY, &copy))
 		die("UFFDIO_COPY");
 	pthread_join(pin->thread, NULL);
+	memcpy(pin->got, pin->block, SLOT);
 	close(pin->uffd);
 	munmap(pin->block, PAGE);
-	return pin->written;
+	return pin->done;
 }
 
 static bool filled(const char *at, size_t len, char c)
@@ -176,7 +188,7 @@ TEST_F(pins, source)
 {
 	struct meshhelper_pair pair = two_slots(&self->a, 1, 2);
 	struct counts before = counts_now(), after;
-	struct pin pin;
+	struct pin pin = { 0 };
 
 	pin_start(&pin, page_at(&self->a, 1) + SLOT);
 	EXPECT_EQ(50, count_result(&self->a, pair, 50, ETXTBSY));
@@ -199,7 +211,7 @@ TEST_F(pins, source)
 TEST_F(pins, target)
 {
 	struct meshhelper_pair pair = two_slots(&self->a, 1, 2), next = two_slots(&self->a, 2, 3);
-	struct pin pin;
+	struct pin pin = { 0 };
 
 	pin_start(&pin, page_at(&self->a, 2) + 2 * SLOT);
 	EXPECT_EQ(0, merge_one(&self->a, &pair));
@@ -218,7 +230,7 @@ TEST_F(pins, target)
 TEST_F(pins, alias)
 {
 	struct meshhelper_pair pair = two_slots(&self->a, 1, 2), next = two_slots(&self->a, 2, 3);
-	struct pin pin;
+	struct pin pin = { 0 };
 
 	ASSERT_EQ(0, merge_one(&self->a, &pair));
 	pin_start(&pin, page_at(&self->a, 1));
@@ -494,6 +506,235 @@ TEST_F_TIMEOUT(pins, direct_reads, 300)
 	EXPECT_LE(ROUNDS * PAIRS * 9 / 10, merged);
 	/* Whether direct I/O pins its buffers depends on the kernel; it holds them anyway. */
 	EXPECT_LT(0, after.pinned - before.pinned + after.busy - before.busy);
+}
+
+/**
+ * struct peers - a parent and its child
+ * @pid: the child
+ * @up: to the parent
+ * @down: to the child
+ * @data: what the child has put somewhere
+ */
+struct peers {
+	pid_t pid;
+	int up[2];
+	int down[2];
+	int data[2];
+};
+
+/* Like fork(): true in the child. */
+static bool fork_peer(struct peers *p)
+{
+	if (pipe(p->up) || pipe(p->down) || pipe(p->data))
+		die("pipe");
+	p->pid = fork();
+	if (p->pid < 0)
+		die("fork");
+	return !p->pid;
+}
+
+static void close_pipes(struct peers *p)
+{
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		close(p->up[i]);
+		close(p->down[i]);
+		close(p->data[i]);
+	}
+}
+
+/* The child, which waits for it, may go; its exit code. */
+static int end_peer(struct peers *p)
+{
+	int code;
+
+	tell(p->down[1]);
+	code = exit_code(p->pid);
+	close_pipes(p);
+	return code;
+}
+
+/* The parent may go on, and does until it says so. */
+static void parents_turn(struct peers *p)
+{
+	tell(p->up[1]);
+	hear(p->down[0]);
+}
+
+static void into_pipe(struct peers *p, char *page)
+{
+	struct iovec iov = { page, PAGE };
+
+	if (vmsplice(p->data[1], &iov, 1, 0) != PAGE)
+		die("vmsplice");
+}
+
+static bool pipe_has(struct peers *p, char c)
+{
+	char got[PAGE];
+
+	return read(p->data[0], got, PAGE) == PAGE && filled(got, PAGE, c);
+}
+
+/* Page 2 becomes an alias of page 1, all 'B'. */
+static void alias_all_b(struct arena *a)
+{
+	struct meshhelper_pair pair = make_pair(page_at(a, 2), page_at(a, 1), SLOT);
+
+	if (merge_one(a, &pair))
+		die("merge");
+}
+
+/* What a child has put into a pipe is what was there, not what its parent writes later. */
+TEST_F(pins, lent_to_pipe)
+{
+	char *page = page_at(&self->a, 1), *alias = page_at(&self->a, 2);
+	struct peers p;
+
+	alias_all_b(&self->a);
+	if (fork_peer(&p)) {
+		into_pipe(&p, alias);
+		parents_turn(&p);
+		_exit(!filled(page, PAGE, 'B') || !filled(alias, PAGE, 'B'));
+	}
+	hear(p.up[0]);
+	memset(page, 'p', PAGE);
+	EXPECT_TRUE(pipe_has(&p, 'B'));
+	EXPECT_TRUE(filled(page, PAGE, 'p'));
+	EXPECT_TRUE(same_frame(page, alias));
+	EXPECT_EQ(0, end_peer(&p));
+}
+
+/* Nor does it matter that the child looks at something else by then. */
+TEST_F(pins, lent_to_writer)
+{
+	char *page = page_at(&self->a, 1);
+	struct peers p;
+
+	if (fork_peer(&p)) {
+		into_pipe(&p, page);
+		memset(page, 'c', PAGE);
+		parents_turn(&p);
+		_exit(!filled(page, PAGE, 'c'));
+	}
+	hear(p.up[0]);
+	memset(page, 'p', PAGE);
+	EXPECT_TRUE(pipe_has(&p, 'B'));
+	EXPECT_TRUE(filled(page, PAGE, 'p'));
+	EXPECT_EQ(0, end_peer(&p));
+}
+
+/* Or that it is gone. The page may not even be the target of a merge. */
+TEST_F(pins, lent_to_the_dead)
+{
+	struct meshhelper_pair pair = two_slots(&self->a, 3, 1);
+	char *page = page_at(&self->a, 1);
+	struct peers p;
+
+	if (fork_peer(&p)) {
+		into_pipe(&p, page);
+		_exit(0);
+	}
+	EXPECT_EQ(0, exit_code(p.pid));
+	EXPECT_EQ(5, count_result(&self->a, pair, 5, EBUSY));
+	memset(page, 'p', PAGE);
+	EXPECT_TRUE(pipe_has(&p, 'B'));
+	EXPECT_TRUE(filled(page, PAGE, 'p'));
+	EXPECT_EQ(0, merge_one(&self->a, &pair));
+	EXPECT_TRUE(filled(page, 2 * SLOT, 'D'));
+	close_pipes(&p);
+}
+
+/* Who lent it is gone, too, and another child has inherited the page. */
+static char write_as_heir(struct peers *parent, char *page)
+{
+	hear(parent->down[0]);
+	memset(page, 'c', PAGE);
+	return pipe_has(parent, 'm') && filled(page, PAGE, 'c');
+}
+
+TEST_F(pins, lent_by_the_dead)
+{
+	char *page = page_at(&self->a, 1), good;
+	struct peers parent, p;
+
+	if (fork_peer(&parent)) {
+		memset(page, 'm', PAGE);
+		if (fork_peer(&p)) {
+			into_pipe(&parent, page);
+			parents_turn(&p);
+			_exit(0);
+		}
+		hear(p.up[0]);
+		if (!fork()) {
+			good = write_as_heir(&parent, page);
+			_exit(write(parent.up[1], &good, 1) != 1);
+		}
+		_exit(end_peer(&p));
+	}
+	EXPECT_EQ(0, exit_code(parent.pid));
+	tell(parent.down[1]);
+	ASSERT_EQ(1, read(parent.up[0], &good, 1));
+	EXPECT_TRUE(good);
+	close_pipes(&parent);
+}
+
+/* The child's direct I/O reads what was there, too. */
+static int read_pinned(struct peers *p, char *page)
+{
+	struct pin pin = { .reads = true };
+
+	pin_start(&pin, page);
+	parents_turn(p);
+	if (pin_end(&pin, 'x') != SLOT)
+		return 2;
+	return !filled(pin.got, SLOT, 'B');
+}
+
+TEST_F(pins, lent_to_io)
+{
+	char *page = page_at(&self->a, 1);
+	struct peers p;
+
+	if (fork_peer(&p))
+		_exit(read_pinned(&p, page));
+	hear(p.up[0]);
+	memset(page, 'p', PAGE);
+	EXPECT_EQ(0, end_peer(&p));
+	EXPECT_TRUE(filled(page, PAGE, 'p'));
+}
+
+/*
+ * What the parent is reading into a page when it forks is the parent's alone: it arrives there,
+ * whatever else the parent writes to that page, and no child ever has it.
+ */
+TEST_F(pins, reading_over_fork)
+{
+	char *page = page_at(&self->a, 1), *alias = page_at(&self->a, 2);
+	struct pin pin = { 0 };
+	struct peers p, q;
+
+	alias_all_b(&self->a);
+	pin_start(&pin, alias + SLOT);
+	/* It is known by its page alone. */
+	madvise(page, 2 * PAGE, MADV_DONTNEED);
+	if (fork_peer(&p)) {
+		hear(p.down[0]);
+		_exit(!filled(page, PAGE, 'B') || !filled(alias, PAGE, 'B') ||
+		      !same_frame(page, alias));
+	}
+	memset(page, 'w', SLOT);
+	if (fork_peer(&q)) {
+		hear(q.down[0]);
+		_exit(!filled(page, SLOT, 'w') || !filled(page + SLOT, PAGE - SLOT, 'B'));
+	}
+	EXPECT_EQ(SLOT, pin_end(&pin, 'p'));
+	EXPECT_EQ(0, end_peer(&p));
+	EXPECT_EQ(0, end_peer(&q));
+	EXPECT_TRUE(filled(alias, SLOT, 'w'));
+	EXPECT_TRUE(filled(page + SLOT, SLOT, 'p'));
+	EXPECT_TRUE(filled(page + 2 * SLOT, PAGE - 2 * SLOT, 'B'));
 }
 
 TEST_HARNESS_MAIN

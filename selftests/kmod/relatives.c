@@ -7,14 +7,13 @@
  * that each order of events is the same in every run; the races at the end are not:
  * write_together() makes their windows meet.
  */
-#include "arena.h"
+#include "peer.h"
 
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/uio.h>
-#include <sys/wait.h>
 
 #include "kselftest_harness.h"
 
@@ -36,29 +35,6 @@ FIXTURE_SETUP(relatives)
 FIXTURE_TEARDOWN(relatives)
 {
 	arena_close(&self->a);
-}
-
-static void tell(int fd)
-{
-	if (write(fd, "x", 1) != 1)
-		die("write");
-}
-
-static void hear(int fd)
-{
-	char c;
-
-	if (read(fd, &c, 1) != 1)
-		die("read");
-}
-
-static int exit_code(pid_t pid)
-{
-	int status;
-
-	if (waitpid(pid, &status, 0) != pid)
-		die("waitpid");
-	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
 /* Page 1 becomes an alias of page 0: slot 1 is 'B', the others 'A'. */
