@@ -8,6 +8,7 @@
  * the family goes with the last VMA's file, or with the last look at its arenas after that.
  */
 #include <linux/file.h>
+#include <linux/mman.h>
 #include <linux/slab.h>
 
 #include "meshhelper.h"
@@ -187,15 +188,41 @@ static void mh_vm_close(struct vm_area_struct *vma)
  * VMA's file, which has slots and not indices, and then map the result without asking our
  * fault handler.
  */
-static bool mh_huge_fits(struct vm_area_struct *vma)
+static bool mh_huge_fits(unsigned long addr, pgoff_t pgoff)
 {
-	return IS_ALIGNED((vma->vm_start >> PAGE_SHIFT) - vma->vm_pgoff,
-			  PMD_SIZE >> PAGE_SHIFT);
+	return IS_ALIGNED((addr >> PAGE_SHIFT) - pgoff, PMD_SIZE >> PAGE_SHIFT);
 }
 
 static int mh_vm_mremap(struct vm_area_struct *vma)
 {
-	return mh_huge_fits(vma) ? -EINVAL : 0;
+	return mh_huge_fits(vma->vm_start, vma->vm_pgoff) ? -EINVAL : 0;
+}
+
+/**
+ * mh_get_unmapped_area - get_unmapped_area() of a store's file, for mremap()
+ * @file: the store
+ * @addr: address that is asked for
+ * @len: bytes
+ * @pgoff: index that will be there
+ * @flags: MAP_*
+ *
+ * Where the kernel chooses, it would choose an address that suits huge pages, if the size
+ * does, and mh_vm_mremap() would refuse that.
+ *
+ * Context: mmap_lock held for writing.
+ * Return: an address or an errno.
+ */
+unsigned long mh_get_unmapped_area(struct file *file, unsigned long addr, unsigned long len,
+				   unsigned long pgoff, unsigned long flags)
+{
+	addr = mm_get_unmapped_area(file, addr, len, pgoff, flags);
+	if (flags & MAP_FIXED || IS_ERR_VALUE(addr) || !mh_huge_fits(addr, pgoff))
+		return addr;
+	/* With a page to spare there are two addresses, and one of them is right. */
+	addr = mm_get_unmapped_area(file, 0, len + PAGE_SIZE, pgoff, flags);
+	if (IS_ERR_VALUE(addr) || !mh_huge_fits(addr, pgoff))
+		return addr;
+	return addr + PAGE_SIZE;
 }
 
 /*
@@ -219,6 +246,7 @@ static struct mh_family *mh_family_create(struct file *store)
 	kref_init(&family->ref);
 	init_rwsem(&family->tree);
 	INIT_LIST_HEAD(&family->arenas);
+	mutex_init(&family->shrink.lock);
 	xa_init_flags(&family->regions, XA_FLAGS_ALLOC | XA_FLAGS_ACCOUNT);
 	family->store = file_inode(store)->i_mapping;
 	store->private_data = family;
@@ -231,6 +259,7 @@ static void mh_family_release(struct kref *ref)
 	struct mh_family *family = container_of(ref, struct mh_family, ref);
 
 	WARN_ON_ONCE(!list_empty(&family->arenas) || !xa_empty(&family->regions));
+	mh_shrink_forget(family);
 	xa_destroy(&family->regions);
 	kfree(family);
 }
@@ -288,7 +317,7 @@ int mh_arena_mmap(struct file *file, struct vm_area_struct *vma)
 		vma->vm_ops = &mh_vm_ops;
 		vma->vm_private_data = arena;
 		vm_flags_set(vma, VM_NOHUGEPAGE);
-		vma->vm_pgoff = mh_huge_fits(vma) ? 1 : 0;
+		vma->vm_pgoff = mh_huge_fits(vma->vm_start, 0) ? 1 : 0;
 	}
 	fput(store);
 	return arena ? 0 : -ENOMEM;

@@ -15,8 +15,12 @@
 #else
 #include <linux/io_uring.h>
 #endif
+#include <linux/list_lru.h>
 #include <linux/mm.h>
+#include <linux/sched/mm.h>
 #include <linux/shmem_fs.h>
+#include <linux/shrinker.h>
+#include <linux/slab.h>
 
 #ifdef MH_HAVE_FOLIO_BATCH_H
 #include <linux/folio_batch.h>
@@ -100,6 +104,61 @@ static inline void zap_vma_range(struct vm_area_struct *vma, unsigned long addr,
 #ifndef MH_HAVE_WQ_PERCPU
 /* What a workqueue was unless it asked for WQ_UNBOUND. */
 #define WQ_PERCPU	0
+#endif
+
+#ifndef MH_HAVE_LIST_LRU_ADD_OBJ
+/* Once the only way: memory cgroup and node are those of the item. */
+#define list_lru_add_obj	list_lru_add
+#define list_lru_del_obj	list_lru_del
+#endif
+
+/* Parameters of a list_lru_walk_cb: once with the lock of the list, which nobody needs here. */
+#ifdef MH_HAVE_LRU_WALK_LOCK
+#define MH_LRU_WALK_ARGS	struct list_head *entry, struct list_lru_one *list,	\
+				spinlock_t *lock, void *arg
+#else
+#define MH_LRU_WALK_ARGS	struct list_head *entry, struct list_lru_one *list, void *arg
+#endif
+
+/* Registering allocates on older kernels, and can fail there. */
+#ifdef MH_HAVE_SHRINKER_ALLOC
+static inline int mh_shrinker_register(struct shrinker *shrinker)
+{
+	shrinker_register(shrinker);
+	return 0;
+}
+#else
+static inline struct shrinker *shrinker_alloc(unsigned int flags, const char *name)
+{
+	struct shrinker *shrinker = kzalloc(sizeof(*shrinker), GFP_KERNEL);
+
+	if (shrinker) {
+		shrinker->flags = flags;
+		shrinker->seeks = DEFAULT_SEEKS;
+	}
+	return shrinker;
+}
+
+static inline int mh_shrinker_register(struct shrinker *shrinker)
+{
+	return register_shrinker(shrinker, "meshhelper");
+}
+
+/* Does nothing but free what is not registered. */
+static inline void shrinker_free(struct shrinker *shrinker)
+{
+	unregister_shrinker(shrinker);
+	kfree(shrinker);
+}
+#endif
+
+/* Once a method of the address space, then a function that is told which one. */
+#if !defined(MH_HAVE_MM_GET_UNMAPPED_AREA)
+#define mm_get_unmapped_area(file, addr, len, pgoff, flags)	\
+	(current->mm->get_unmapped_area(file, addr, len, pgoff, flags))
+#elif !defined(MH_HAVE_GET_UNMAPPED_AREA_FILE)
+#define mm_get_unmapped_area(file, addr, len, pgoff, flags)	\
+	mm_get_unmapped_area(current->mm, file, addr, len, pgoff, flags)
 #endif
 
 #endif /* MH_COMPAT_H */

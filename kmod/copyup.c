@@ -233,6 +233,7 @@ static int mh_copy_up_locked(struct mh_copy_up *up)
 	err = mh_insert_seen(up->layer, seen);
 	if (!err) {
 		mh_unlend(up, seen);
+		mh_shrink_know(up->family);
 		mh_count(MH_COUNT_copy_ups_total, 1);
 		trace_meshhelper_copy_up(up->family, up->layer, up->index, up->slot,
 					 seen->slot, seen->nr);
@@ -441,8 +442,8 @@ unlock:
 }
 
 /* The next index in [@index, @end) that a layer may have contents for; @end if none. */
-static pgoff_t mh_next_content(struct mh_family *family, struct mh_layer *layer,
-			       pgoff_t index, pgoff_t end)
+pgoff_t mh_next_content(struct mh_family *family, struct mh_layer *layer, pgoff_t index,
+			pgoff_t end)
 {
 	unsigned long slot = layer->base + index, at = index;
 

@@ -122,6 +122,8 @@ static int mh_fault_page(struct mh_arena *arena, struct vm_fault *vmf)
 	if (mh_page_current(arena, page, vmf->pgoff, slot)) {
 		err = owner == arena->top ? 0 : mh_lend(owner, slot);
 		if (!err) {
+			if (slot != vmf->pgoff)
+				mh_shrink_note(family);
 			trace_meshhelper_alias_fault(arena, vmf, owner, slot);
 			vmf->page = page;
 			return 0;

@@ -80,13 +80,18 @@ static struct mh_arena *mh_fork_arena(struct mh_arena *parent, struct mm_struct 
 	if (!child)
 		return NULL;
 	mh_write_protect_arena(parent);
-	if (mh_layer_fork(parent, child) || mh_copy_up_held(parent)) {
-		mh_layers_destroy(parent->family, mh_layer_leave(child));
-		mh_arena_free(child);
-		return NULL;
-	}
+	if (mh_layer_fork(parent, child))
+		goto free;
+	if (mh_dontfork(parent, child) || mh_copy_up_held(parent))
+		goto leave;
 	list_add(&child->family_node, &parent->family->arenas);
 	return child;
+
+leave:
+	mh_layers_destroy(child->family, mh_layer_leave(child));
+free:
+	mh_arena_free(child);
+	return NULL;
 }
 
 /* The arena that a process's VMAs have so far, or a new one. */

@@ -124,11 +124,16 @@ static int __init mh_init(void)
 	err = mh_drain_init();
 	if (err)
 		goto store_exit;
-	err = misc_register(&mh_device);
+	err = mh_shrink_init();
 	if (err)
 		goto drain_exit;
+	err = misc_register(&mh_device);
+	if (err)
+		goto shrink_exit;
 	return 0;
 
+shrink_exit:
+	mh_shrink_exit();
 drain_exit:
 	mh_drain_exit();
 store_exit:
@@ -139,6 +144,7 @@ store_exit:
 static void __exit mh_exit(void)
 {
 	misc_deregister(&mh_device);
+	mh_shrink_exit();
 	mh_drain_exit();
 	mh_store_exit();
 }

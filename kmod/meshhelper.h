@@ -70,6 +70,8 @@
  *	        i_mmap_rwsem, page table locks, xa_lock: inside mm/
  *
  *	mh_arenas_lock (arena.c) is taken with none of these held; family->tree inside it.
+ *	Reclaim takes family->shrink.lock, and family->tree for reading in it, under any lock
+ *	that is held while memory is allocated, so only if they are free (shrink.c).
  *
  * The folio lock is the barrier between faults and everything else: the slot that an
  * index shows changes only while the old slot's folio is locked, and a fault looks the
@@ -103,6 +105,27 @@
 /* Regions that fit into the largest file; the first is that of the oldest layer. */
 #define MH_MAX_REGIONS		((1UL << (63 - PAGE_SHIFT - MH_REGION_SHIFT)) - 1)
 
+struct mh_shrink_item;
+
+/**
+ * struct mh_shrink - what the shrinker knows of a family
+ * @mapped: page table entries that faults have made for pages away from home since @lock's
+ *	holder last began to look for them; they may be gone
+ * @items: one for each memory cgroup that has to do with it, see shrink.c; only added to
+ * @lock: protects what follows; taken in reclaim, so only if it is free
+ * @mapped_before: @mapped when going through the family began
+ * @base: region of the layer where it goes on
+ * @index: where in that layer
+ */
+struct mh_shrink {
+	atomic_long_t mapped;
+	struct mh_shrink_item *items;
+	struct mutex lock;	/* protects the rest */
+	long mapped_before;
+	pgoff_t base;
+	pgoff_t index;
+};
+
 /**
  * struct mh_family - processes that descend from one mmap() of the device
  * @ref: held by the file that all these VMAs have as vm_file, and by mh_arena_next()
@@ -112,7 +135,7 @@
  * @arenas: one struct mh_arena for each process
  * @regions: region -> how many reasons there are to keep it, as a value: being a
  *	layer's own, and each of its slots that has passed to another layer
- *
+ * @shrink: under memory pressure
  */
 struct mh_family {
 	struct kref ref;
@@ -120,6 +143,7 @@ struct mh_family {
 	struct rw_semaphore tree;
 	struct list_head arenas;
 	struct xarray regions;
+	struct mh_shrink shrink;
 };
 
 /**
@@ -224,6 +248,8 @@ struct mh_arena *mh_arena_of_mm(struct mh_family *family, struct mm_struct *mm);
 void mh_arena_put(struct mh_arena *arena);
 struct mh_arena *mh_arena_next(struct mh_arena *arena, struct mm_struct *mm);
 void mh_arena_unpin(struct mh_arena *arena);
+unsigned long mh_get_unmapped_area(struct file *file, unsigned long addr, unsigned long len,
+				   unsigned long pgoff, unsigned long flags);
 
 /* store.c: pages of a family's store, and page table entries for them */
 struct file *mh_store_create(void);
@@ -279,6 +305,8 @@ int mh_copy_up_held(struct mh_arena *arena);
 int mh_leave_to_readers(struct mh_arena *arena, pgoff_t index);
 int mh_hide_range(struct mh_family *family, struct mh_layer *layer, pgoff_t first, pgoff_t end);
 void mh_drop_spare(struct mh_family *family, struct mh_layer *layer, pgoff_t slot);
+pgoff_t mh_next_content(struct mh_family *family, struct mh_layer *layer, pgoff_t index,
+			pgoff_t end);
 
 /* fault.c: page faults */
 void mh_touch(struct mh_arena *arena, pgoff_t index);
@@ -308,10 +336,19 @@ void mh_drain(void);
 
 /* remove.c: giving pages back */
 void mh_free_slots(struct mh_arena *arena, pgoff_t first, pgoff_t end);
+int mh_remove_unmapped(struct mh_arena *arena, pgoff_t first, pgoff_t end);
 long mh_fallocate(struct file *file, int mode, loff_t offset, loff_t len);
 
-/* fork.c */
+/* fork.c, dontfork.c */
 void mh_vm_open(struct vm_area_struct *vma);
+int mh_dontfork(struct mh_arena *parent, struct mh_arena *child);
+
+/* shrink.c: memory pressure */
+int mh_shrink_init(void);
+void mh_shrink_exit(void);
+void mh_shrink_know(struct mh_family *family);
+void mh_shrink_note(struct mh_family *family);
+void mh_shrink_forget(struct mh_family *family);
 
 /* usage.c: what the arenas of a process hold, for fdinfo */
 void mh_usage_show(struct seq_file *m, struct mm_struct *mm);
@@ -337,7 +374,8 @@ void mh_usage_show(struct seq_file *m, struct mm_struct *mm);
 	X(forks_total)			\
 	X(copy_ups_total)		\
 	X(fork_failures_total)		\
-	X(drains_total)
+	X(drains_total)			\
+	X(pages_unmapped_total)
 
 /*
  * MH_ABORTS - why a pair may be left alone

@@ -47,10 +47,11 @@ static int mh_store_release(struct inode *inode, struct file *file)
 	return 0;
 }
 
-/* No read, write, mmap: what is left is madvise(MADV_REMOVE), and msync() in vain. */
+/* No read, write, mmap: what is left is madvise(MADV_REMOVE), mremap(), and msync() in vain. */
 static const struct file_operations mh_store_fops = {
 	.owner = THIS_MODULE,
 	.fallocate = mh_fallocate,
+	.get_unmapped_area = mh_get_unmapped_area,
 	.fsync = noop_fsync,
 	.release = mh_store_release,
 };

@@ -116,7 +116,7 @@ TEST_F_TIMEOUT(swap, pages_come_back, 240)
 	EXPECT_LT(4 << 20, read_number(GROUP "/memory.swap.current"));
 	EXPECT_EQ(0, count_wrong(&self->a));
 
-	/* One pair in four: what is shared stays in memory. */
+	/* One pair in four. */
 	for (page = 0; page < PAGES; page += 8) {
 		struct meshhelper_pair pair = make_pair(page_at(&self->a, page + 1),
 							page_at(&self->a, page), SLOT);
@@ -142,8 +142,6 @@ TEST_F_TIMEOUT(swap, pages_come_back, 240)
 	if (!pid) {
 		if (count_wrong(&self->a))
 			_exit(1);
-		/* Its copies are in no reverse map: they stay while they are mapped. */
-		write_text(GROUP "/memory.high", "max");
 		for (page = 0; page < PAGES; page++)
 			fill_page(&self->a, page);
 		_exit(count_wrong(&self->a) ? 2 : 0);

@@ -50,6 +50,23 @@ patterns()
 	END
 }
 
+# A process that is killed at the limit of a memory cgroup called *oom-expected was meant to be: the
+# first line of the kernel's report and its call trace are not errors. Other lines in it still are.
+without_expected_kills()
+{
+	awk '
+		{ line[NR] = $0 }
+		/invoked oom-killer/ { first = NR }
+		/^oom-kill:constraint=CONSTRAINT_MEMCG.*,oom_memcg=[^,]*oom-expected,/ && first {
+			line[first] = ""
+			for (i = first; i < NR; i++)
+				if (line[i] ~ /^Call Trace:/)
+					line[i] = ""
+			first = 0
+		}
+		END { for (i = 1; i <= NR; i++) print line[i] }'
+}
+
 main()
 {
 	local log=$1 found
@@ -60,7 +77,7 @@ main()
 	fi
 	found=$(tr -d '\r' < "$log" |
 		sed -E 's/^(\[ *[0-9]+\.[0-9]+\])(\[ *[TC][0-9]+\])? ?//' |
-		grep -a -n -E -f <(patterns) || true)
+		without_expected_kills | grep -a -n -E -f <(patterns) || true)
 	if [ -n "$found" ]; then
 		printf '%s\n' "$found" | sed 's/^/splat: line /'
 		return 1
