@@ -12,9 +12,9 @@
 #include "arena.h"
 #include "ring.h"
 
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
-#include <sys/uio.h>
 #include <sys/wait.h>
 
 #include "kselftest_harness.h"
@@ -317,11 +317,9 @@ TEST_F(uring, malformed)
 {
 	const uint32_t merge_cmd = MESHHELPER_IOC_MERGE, magic = MESHHELPER_IOC_MAGIC;
 	const struct meshhelper_batch good = self->batch;
-	struct iovec buffer = { self->pairs, sizeof(self->pairs) };
 	unsigned int i;
 
-	ASSERT_EQ(0, syscall(SYS_io_uring_register, self->ring.fd, IORING_REGISTER_BUFFERS,
-			     &buffer, 1));
+	ASSERT_EQ(0, ring_register_buffer(&self->ring, self->pairs, sizeof(self->pairs)));
 
 	EXPECT_RESULT(ENOTTY, 0, /* nothing */);
 	EXPECT_RESULT(ENOTTY, UINT32_MAX, /* nothing */);
