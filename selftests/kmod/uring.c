@@ -483,6 +483,36 @@ TEST_F(uring, request_is_read_once)
 	gate_close(&gate);
 }
 
+/* An SQE is the application's again when it was submitted, be the command begun or not. */
+TEST_F(uring, entry_is_read_at_submission)
+{
+	struct meshhelper_info by_ioctl = device_info(self->a.fd), info = { 0 };
+	struct gate gate = gate_make(1);
+	unsigned int i, workers[2] = { 1, 1 };
+	struct io_uring_cqe cqe;
+
+	/* One worker only, and that is held. */
+	ASSERT_EQ(0, syscall(SYS_io_uring_register, self->ring.fd,
+			     IORING_REGISTER_IOWQ_MAX_WORKERS, workers, 2));
+	memcpy(gate.content, self->pairs, PAGE);
+	self->batch = make_batch((void *)gate.base, PER_PAGE, MESHHELPER_MERGE_ZAP);
+	ring_command(&self->ring, self->a.fd, MESHHELPER_IOC_MERGE, &self->batch, 1);
+	ring_submit(&self->ring);
+	gate_wait(&gate);
+
+	ring_command(&self->ring, self->a.fd, MESHHELPER_IOC_INFO, &info, 2);
+	ring_submit(&self->ring);
+	ring_wait_submitted(&self->ring);
+	memset(self->ring.sqes, 0xff, self->ring.p.sq_entries * self->ring.sqe_size);
+	gate_open(&gate, 0);
+	for (i = 0; i < 2; i++) {
+		cqe = ring_wait(&self->ring);
+		EXPECT_EQ(0, cqe.res) TH_LOG("command %llu", cqe.user_data);
+	}
+	EXPECT_EQ(0, memcmp(&by_ioctl, &info, sizeof(info)));
+	gate_close(&gate);
+}
+
 /* A cancelled command ends before its next pair, and still completes and reports. */
 TEST_F(uring, cancelled)
 {
