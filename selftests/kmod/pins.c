@@ -9,7 +9,7 @@
  */
 #include "disk.h"
 #include "peer.h"
-#include "uring.h"
+#include "ring.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -20,6 +20,7 @@
 #define SLOT	512
 #define PAIRS	128
 #define ROUNDS	24
+#define IN_FLIGHT	16
 
 FIXTURE(pins) {
 	struct arena a;
@@ -308,6 +309,17 @@ TEST_F(pins, gift_to_file)
 	close(file);
 }
 
+/* Submit @n reads that are queued, and wait for them; how many did not read @len bytes. */
+static unsigned int read_all(struct ring *ring, unsigned int n, int len)
+{
+	unsigned int i, wrong = 0;
+
+	ring_submit(ring);
+	for (i = 0; i < n; i++)
+		wrong += ring_wait(ring).res != len;
+	return wrong;
+}
+
 /*
  * Long-term pins for writing. Linux 6.1 has io_uring refuse what is file memory and not
  * shmem's own. Since 6.5 mm/ refuses them where writes are to be noticed, except that its
@@ -317,18 +329,18 @@ TEST_F(pins, registered_buffer)
 {
 	struct meshhelper_pair pair = two_slots(&self->a, 1, 2);
 	int fd = disk_open(O_DIRECT), err;
-	struct uring ring = uring_open();
+	struct ring ring = ring_open(IN_FLIGHT, 0);
 	char *disk = disk_contents();
 	struct counts before;
 
 	ASSERT_LE(0, fd);
 	madvise(self->a.base, 2 * PAIRS * PAGE, MADV_DONTNEED);
-	err = uring_register(&ring, page_at(&self->a, 1), PAGE);
+	err = ring_register_buffer(&ring, page_at(&self->a, 1), PAGE);
 	TH_LOG("not mapped: %s", strerror(err));
 	EXPECT_TRUE(err == EOPNOTSUPP || err == EFAULT);
 
 	memset(page_at(&self->a, 1), 'r', PAGE);
-	err = uring_register(&ring, page_at(&self->a, 1), PAGE);
+	err = ring_register_buffer(&ring, page_at(&self->a, 1), PAGE);
 	TH_LOG("mapped for writing: %s", strerror(err));
 	if (err) {
 		EXPECT_EQ(EOPNOTSUPP, err);
@@ -338,14 +350,14 @@ TEST_F(pins, registered_buffer)
 	before = counts_now();
 	EXPECT_EQ(20, count_result(&self->a, pair, 20, ETXTBSY));
 	EXPECT_EQ(before.pinned + 20, counts_now().pinned);
-	uring_read(&ring, IORING_OP_READ_FIXED, fd, page_at(&self->a, 1) + SLOT, SLOT, 0);
-	EXPECT_EQ(0, uring_wait(&ring, SLOT));
+	ring_read(&ring, IORING_OP_READ_FIXED, fd, page_at(&self->a, 1) + SLOT, SLOT, 0);
+	EXPECT_EQ(0, read_all(&ring, 1, SLOT));
 	EXPECT_EQ(0, memcmp(page_at(&self->a, 1) + SLOT, disk, SLOT));
-	uring_unregister(&ring);
+	ring_unregister_buffer(&ring);
 	usleep(100000);
 	EXPECT_EQ(0, merge_one(&self->a, &pair));
 	EXPECT_EQ(0, memcmp(page_at(&self->a, 2) + SLOT, disk, SLOT));
-	uring_close(&ring);
+	ring_close(&ring);
 	free(disk);
 }
 
@@ -361,7 +373,7 @@ struct reader {
 	unsigned int slot;
 	int disk;
 	const char *contents;
-	struct uring ring;
+	struct ring ring;
 	/* By pair: the sector that was read last, or -1. */
 	int last[PAIRS];
 	unsigned long reads;
@@ -398,11 +410,11 @@ static unsigned int read_batch(struct reader *r, unsigned int pair)
 {
 	unsigned int i;
 
-	for (i = 0; i < URING_ENTRIES; i++)
-		uring_read(&r->ring, IORING_OP_READ, r->disk, reader_slot(r, pair + i), SLOT,
-			   r->last[pair + i] * SLOT);
-	r->reads += URING_ENTRIES;
-	return uring_wait(&r->ring, SLOT);
+	for (i = 0; i < IN_FLIGHT; i++)
+		ring_read(&r->ring, IORING_OP_READ, r->disk, reader_slot(r, pair + i), SLOT,
+			  r->last[pair + i] * SLOT);
+	r->reads += IN_FLIGHT;
+	return read_all(&r->ring, IN_FLIGHT, SLOT);
 }
 
 static void *read_forever(void *arg)
@@ -411,7 +423,7 @@ static void *read_forever(void *arg)
 	struct reader *r = arg;
 	uint64_t state = r->slot;
 
-	n = r->slot == READ_URING ? URING_ENTRIES : 1;
+	n = r->slot == READ_URING ? IN_FLIGHT : 1;
 	while (!stop) {
 		pair = next_random(&state) % (PAIRS + 1 - n);
 		pthread_rwlock_rdlock(&round_lock);
@@ -436,7 +448,7 @@ static void reader_start(struct reader *r, struct arena *a, unsigned int slot, c
 	if (r->disk < 0)
 		die("opening the disk");
 	if (slot == READ_URING)
-		r->ring = uring_open();
+		r->ring = ring_open(IN_FLIGHT, 0);
 	if (pthread_create(&r->thread, NULL, read_forever, r))
 		die("pthread_create");
 }

@@ -4,16 +4,26 @@
  * A raw io_uring, as little as the tests of the module need. Not liburing: the tests
  * write to the SQEs behind the kernel's back, and share rings between processes.
  *
- * SQEs go in with ring_command() and the like, to the kernel with ring_submit().
+ * SQEs go in with ring_command() and the like, to the kernel with ring_submit(). Whoever
+ * includes this has a die() that takes what has failed and does not return: that of arena.h,
+ * or his own.
  */
 #ifndef SELFTESTS_KMOD_RING_H
 #define SELFTESTS_KMOD_RING_H
 
-#include "arena.h"
-
+#include <errno.h>
 #include <linux/io_uring.h>
-#include <poll.h>
 #include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <linux/meshhelper.h>
 
 /**
  * struct ring - an io_uring
@@ -124,6 +134,32 @@ static inline struct io_uring_sqe *ring_command(struct ring *r, int fd, uint32_t
 	return sqe;
 }
 
+/* Queue a read; @opcode is IORING_OP_READ, or IORING_OP_READ_FIXED into buffer 0. */
+static inline void ring_read(struct ring *r, uint8_t opcode, int fd, void *buffer,
+			     unsigned int len, uint64_t offset)
+{
+	struct io_uring_sqe *sqe = ring_sqe(r, opcode, fd, 0);
+
+	sqe->addr = (uintptr_t)buffer;
+	sqe->len = len;
+	sqe->off = offset;
+}
+
+/* Register one buffer; 0 or the errno. */
+static inline int ring_register_buffer(struct ring *r, void *buffer, size_t len)
+{
+	struct iovec iov = { buffer, len };
+
+	return syscall(SYS_io_uring_register, r->fd, IORING_REGISTER_BUFFERS, &iov, 1) ?
+	       errno : 0;
+}
+
+static inline void ring_unregister_buffer(struct ring *r)
+{
+	if (syscall(SYS_io_uring_register, r->fd, IORING_UNREGISTER_BUFFERS, NULL, 0))
+		die("IORING_UNREGISTER_BUFFERS");
+}
+
 static inline int ring_enter(struct ring *r, unsigned int submit, unsigned int wait,
 			     unsigned int flags)
 {
@@ -145,6 +181,14 @@ static inline void ring_submit(struct ring *r)
 	if (*ring_word(r, r->p.sq_off.flags) & IORING_SQ_NEED_WAKEUP &&
 	    ring_enter(r, n, 0, IORING_ENTER_SQ_WAKEUP) < 0)
 		die("io_uring_enter");
+}
+
+/* Until the kernel has taken all entries; only a polling thread makes that take a while. */
+static inline void ring_wait_submitted(struct ring *r)
+{
+	while (atomic_load(ring_word(r, r->p.sq_off.head)) !=
+	       atomic_load(ring_word(r, r->p.sq_off.tail)))
+		usleep(1000);
 }
 
 /* Take a completion if there is one. */

@@ -12,9 +12,9 @@
 #include "arena.h"
 #include "ring.h"
 
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
-#include <sys/uio.h>
 #include <sys/wait.h>
 
 #include "kselftest_harness.h"
@@ -317,11 +317,9 @@ TEST_F(uring, malformed)
 {
 	const uint32_t merge_cmd = MESHHELPER_IOC_MERGE, magic = MESHHELPER_IOC_MAGIC;
 	const struct meshhelper_batch good = self->batch;
-	struct iovec buffer = { self->pairs, sizeof(self->pairs) };
 	unsigned int i;
 
-	ASSERT_EQ(0, syscall(SYS_io_uring_register, self->ring.fd, IORING_REGISTER_BUFFERS,
-			     &buffer, 1));
+	ASSERT_EQ(0, ring_register_buffer(&self->ring, self->pairs, sizeof(self->pairs)));
 
 	EXPECT_RESULT(ENOTTY, 0, /* nothing */);
 	EXPECT_RESULT(ENOTTY, UINT32_MAX, /* nothing */);
@@ -482,6 +480,36 @@ TEST_F(uring, request_is_read_once)
 		ASSERT_TRUE(page_intact(&self->a, i));
 	for (i = 0; i < BATCH; i++)
 		ASSERT_EQ(1, self->pairs[i].result);
+	gate_close(&gate);
+}
+
+/* An SQE is the application's again when it was submitted, be the command begun or not. */
+TEST_F(uring, entry_is_read_at_submission)
+{
+	struct meshhelper_info by_ioctl = device_info(self->a.fd), info = { 0 };
+	struct gate gate = gate_make(1);
+	unsigned int i, workers[2] = { 1, 1 };
+	struct io_uring_cqe cqe;
+
+	/* One worker only, and that is held. */
+	ASSERT_EQ(0, syscall(SYS_io_uring_register, self->ring.fd,
+			     IORING_REGISTER_IOWQ_MAX_WORKERS, workers, 2));
+	memcpy(gate.content, self->pairs, PAGE);
+	self->batch = make_batch((void *)gate.base, PER_PAGE, MESHHELPER_MERGE_ZAP);
+	ring_command(&self->ring, self->a.fd, MESHHELPER_IOC_MERGE, &self->batch, 1);
+	ring_submit(&self->ring);
+	gate_wait(&gate);
+
+	ring_command(&self->ring, self->a.fd, MESHHELPER_IOC_INFO, &info, 2);
+	ring_submit(&self->ring);
+	ring_wait_submitted(&self->ring);
+	memset(self->ring.sqes, 0xff, self->ring.p.sq_entries * self->ring.sqe_size);
+	gate_open(&gate, 0);
+	for (i = 0; i < 2; i++) {
+		cqe = ring_wait(&self->ring);
+		EXPECT_EQ(0, cqe.res) TH_LOG("command %llu", cqe.user_data);
+	}
+	EXPECT_EQ(0, memcmp(&by_ioctl, &info, sizeof(info)));
 	gate_close(&gate);
 }
 

@@ -31,7 +31,7 @@ unpack_source()
 	fi
 	say "unpacking $package into $dir"
 	vm=$(dirname "$dir")
-	apt_private_init "$vm/apt"
+	apt_private_init "$vm/apt-bookworm" bookworm
 	rm -rf "$dir" "$dir.new" "$dir.package"
 	apt_private_unpack "$dir.package" "$package"
 	mkdir -p "$dir.new"
