@@ -65,7 +65,7 @@ static struct {
 struct scratch {
 	struct mesh_cand cand[HELD];
 	struct merge_req reqs[SEARCH_MAX / 2];
-	uintptr_t members[SEARCH_MAX / 2][MERGE_MAX_MEMBERS];
+	uintptr_t members[SEARCH_MAX][MERGE_MAX_MEMBERS];
 	struct search_pair pairs[SEARCH_MAX / 2];
 	uint16_t order[SEARCH_MAX];
 	bool tired[SEARCH_MAX];
@@ -170,8 +170,10 @@ static void build_request(const struct step *st, const struct mesh_cand *c,
 	req->pages = st->sc->pages;
 	req->slot_size = st->sc->size;
 	memcpy(req->live, src->live, sizeof(req->live));
-	req->members = scratch->members[i];
-	req->nr_members = list_members(src->span, scratch->members[i]);
+	req->members = scratch->members[2 * i];
+	req->nr_members = list_members(src->span, scratch->members[2 * i]);
+	req->dst_members = scratch->members[2 * i + 1];
+	req->nr_dst_members = list_members(dst->span, scratch->members[2 * i + 1]);
 	req->result = -ECANCELED;
 }
 
