@@ -317,6 +317,18 @@ static int merge_taken(struct merge_req *req, struct group *src, struct group *d
 	return ret;
 }
 
+static int take_both(struct group *src, struct group *dst)
+{
+	int ret = take(dst, 0);
+
+	if (ret)
+		return ret;
+	ret = take(src, 1);
+	if (ret)
+		give_back(dst);
+	return ret;
+}
+
 static int merge_both(struct merge_req *req, struct group *src, struct group *dst)
 {
 	uint32_t slot = find_slot(dst, req->pages);
@@ -326,15 +338,13 @@ static int merge_both(struct merge_req *req, struct group *src, struct group *ds
 		slot = find_slot(src, req->pages);
 	if (slot == SLOT_NONE)
 		return -EAGAIN;
-	ret = take(dst, 0);
-	if (!ret) {
-		ret = take(src, 1);
-		if (ret)
-			give_back(dst);
+	ret = take_both(src, dst);
+	if (ret) {
+		slots_release(slot, true);
+		return ret;
 	}
-	if (!ret)
-		ret = merge_taken(req, src, dst, slot);
-	slots_release(slot);
+	ret = merge_taken(req, src, dst, slot);
+	slots_release(slot, false);
 	return ret;
 }
 

@@ -13,12 +13,13 @@
 /* An eighth of all mappings and this many are the program's. */
 #define RESERVED	512
 
-/* Between two counts. */
+/* Between two counts: at least this, and this many times as long as one takes. */
 #define COUNT_EVERY	(2 * 1000000000ULL)
+#define COUNT_SHARE	50
 
 static long limit;
 static long estimate;
-static uint64_t counted_at;
+static uint64_t count_again;
 
 static int read_limit(void)
 {
@@ -41,6 +42,7 @@ static int read_limit(void)
 static int count(void)
 {
 	static char buf[16384];
+	uint64_t now, begun = os_now_ns();
 	int fd = os_open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
 	long len, i, lines = 0;
 
@@ -53,7 +55,8 @@ static int count(void)
 	if (len < 0)
 		return (int)len;
 	estimate = lines;
-	counted_at = os_now_ns();
+	now = os_now_ns();
+	count_again = now + COUNT_EVERY + COUNT_SHARE * (now - begun);
 	return 0;
 }
 
@@ -64,13 +67,11 @@ int mappings_open(void)
 	return ret ? ret : count();
 }
 
-/* Over the limit by estimate, it is time to know, but not all the time. */
+/* The program makes mappings, too, and ours disappear when spans die. */
 bool mappings_take(unsigned int n)
 {
-	if (estimate + n > limit && os_now_ns() - counted_at > COUNT_EVERY) {
-		if (mappings_open())
-			return false;
-	}
+	if (os_now_ns() >= count_again && mappings_open())
+		return false;
 	if (estimate + n > limit)
 		return false;
 	estimate += n;

@@ -119,11 +119,26 @@ static void make_unused(const struct entry *e)
 	nr_unused[e->file]++;
 }
 
-void slots_release(uint32_t slot)
+static void free_slot(struct entry *e, uint32_t slot)
 {
+	unsigned int i, nr = e->nr;
+
+	e->nr = 0;
+	for (i = 0; i < nr; i++)
+		entry_of(slot + i)->file = 0;
+}
+
+void slots_release(uint32_t slot, bool clean)
+{
+	struct entry *e = entry_of(slot);
+
 	lock_acquire(&lock);
-	if (!entry_of(slot)->shown_by)
-		make_unused(entry_of(slot));
+	if (!e->shown_by && clean) {
+		nr_used[e->file]--;
+		free_slot(e, slot);
+	} else if (!e->shown_by) {
+		make_unused(e);
+	}
 	lock_release(&lock);
 }
 
@@ -182,15 +197,10 @@ uint32_t slots_unused(unsigned int file, uint32_t *from, unsigned int *nr)
 void slots_clear(uint32_t slot)
 {
 	struct entry *e = entry_of(slot);
-	unsigned int i, nr, file;
 
 	lock_acquire(&lock);
-	nr = e->nr;
-	file = e->file;
-	e->nr = 0;
-	for (i = 0; i < nr; i++)
-		entry_of(slot + i)->file = 0;
-	nr_unused[file]--;
+	nr_unused[e->file]--;
+	free_slot(e, slot);
 	lock_release(&lock);
 }
 

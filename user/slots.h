@@ -58,8 +58,10 @@ bool slots_claim(uint32_t slot, unsigned int nr, unsigned int file);
 
 /**
  * slots_release() - if nobody shows what was claimed, nobody is going to
+ * @slot: its name
+ * @clean: it has not been written to, either, so it is free
  */
-void slots_release(uint32_t slot);
+void slots_release(uint32_t slot, bool clean);
 
 /**
  * slots_show() - the span at @page shows @slot from now on, and not what it did
