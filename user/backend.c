@@ -16,12 +16,12 @@
 
 static const struct backend_ops *_Atomic current;
 
-static void explain(const char *what, int err)
+static void explain(const char *effect, const char *what, int err)
 {
 	if (err)
-		verbose("no meshing: %s: %s", what, strerrordesc_np(err));
+		verbose("%s: %s: %s", effect, what, strerrordesc_np(err));
 	else
-		verbose("no meshing: %s", what);
+		verbose("%s: %s", effect, what);
 }
 
 static const struct backend_ops *choose(void)
@@ -30,14 +30,20 @@ static const struct backend_ops *choose(void)
 	int err = 0;
 
 	if (options.backend == BACKEND_NONE) {
-		explain("MESH_BACKEND=none", 0);
+		explain("no meshing", "MESH_BACKEND=none", 0);
 		return &backend_none;
 	}
+	if (options.backend == BACKEND_MEMFD)
+		return &backend_memfd;
 	missing = backend_helper_probe(&err);
 	if (!missing)
 		return &backend_helper;
-	explain(missing, err);
-	return &backend_none;
+	if (options.backend == BACKEND_HELPER) {
+		explain("no meshing", missing, err);
+		return &backend_none;
+	}
+	explain("memfd instead of helper", missing, err);
+	return &backend_memfd;
 }
 
 const struct backend_ops *backend_select(void)

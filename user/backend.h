@@ -3,9 +3,10 @@
 /*
  * backend.h: where arena memory comes from and how spans are merged.
  *
- * A backend is a table of functions. Two exist:
+ * A backend is a table of functions. Three exist:
  *
- *	helper	memory of /dev/meshhelper; spans can be merged
+ *	helper	memory of /dev/meshhelper, which merges spans
+ *	memfd	private anonymous memory; merged spans become views of a file
  *	none	private anonymous memory; nothing is ever merged
  *
  * backend_select() picks one, once, before the first arena byte is mapped, and
@@ -18,6 +19,7 @@
 #ifndef MESH_BACKEND_H
 #define MESH_BACKEND_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -36,6 +38,8 @@
  * @live: the slots in use in @src's group, which are copied
  * @members: addresses of every span that shares @src's pages, @src included
  * @nr_members: how many
+ * @dst_members: addresses of every span that shares @dst's pages, @dst included
+ * @nr_dst_members: how many
  * @result: written back: 0 merged, else -errno and nothing has changed
  */
 struct merge_req {
@@ -46,6 +50,8 @@ struct merge_req {
 	uint64_t live[MERGE_LIVE_WORDS];
 	const uintptr_t *members;
 	uint32_t nr_members;
+	const uintptr_t *dst_members;
+	uint32_t nr_dst_members;
 	int result;
 };
 
@@ -58,10 +64,13 @@ struct merge_req {
  * @purge: give the pages of a range back; it reads as zeros after. 0 or -errno
  * @purge_advice: the madvise(2) advice that does what @purge does, for callers
  *	that batch their purges
+ * @merged: does the span at @addr show what is not ordinary memory? It must not be
+ *	used anew without a purge(), then. NULL: that does not matter
  * @mesh_open: daemon only: acquire what merge() needs; 0, or -errno after it has
  *	said why. NULL if this backend cannot merge
  * @merge: daemon only: try every request, fill in every result; bytes of PSS
  *	saved, as the kernel counts them
+ * @tidy: daemon only: give back what merges have left over, if anything. May be NULL
  * @mesh_close: daemon only: undo mesh_open()
  */
 struct backend_ops {
@@ -70,21 +79,25 @@ struct backend_ops {
 	int (*arena_grow)(void *addr, size_t old_len, size_t new_len);
 	int (*purge)(void *addr, size_t len);
 	int purge_advice;
+	bool (*merged)(const void *addr);
 	int (*mesh_open)(void);
 	uint64_t (*merge)(struct merge_req *reqs, unsigned int n);
+	void (*tidy)(void);
 	void (*mesh_close)(void);
 };
 
 extern const struct backend_ops backend_helper;
+extern const struct backend_ops backend_memfd;
 extern const struct backend_ops backend_none;
 
 /**
  * backend_select() - choose the backend of this process
  *
- * MESH_BACKEND decides: auto (the helper if it works, else none), helper or
- * none. A helper that does not work is never an error: the process runs without
- * meshing, and MESH_VERBOSE=1 makes it say why. Called once, while the process
- * initialises the heap.
+ * MESH_BACKEND decides: auto (the helper if it works, else memfd), helper, memfd
+ * or none. What does not work is never an error: the process runs without
+ * meshing, and MESH_VERBOSE=1 makes it say why. For memfd that turns out when the
+ * daemon starts, for until then it is the same as none. Called once, while the
+ * process initialises the heap.
  */
 const struct backend_ops *backend_select(void);
 
@@ -102,5 +115,10 @@ const struct backend_ops *backend_current(void);
  * the errno that goes with it, or 0.
  */
 const char *backend_helper_probe(int *err);
+
+/**
+ * backend_grow_anon() - arena_grow() for anonymous memory
+ */
+int backend_grow_anon(void *addr, size_t old_len, size_t new_len);
 
 #endif /* MESH_BACKEND_H */

@@ -154,7 +154,8 @@ static int cover_arena(void)
 
 	if (covered && grown == covered_grown)
 		return 0;
-	ret = uffd_cover(arena_addr, (size_t)AREA_PAGES << PAGE_SHIFT);
+	ret = uffd_cover(arena_addr, (size_t)AREA_PAGES << PAGE_SHIFT,
+			 UFFDIO_REGISTER_MODE_WP);
 	covered = ret == 0;
 	covered_grown = grown;
 	return ret;
@@ -167,7 +168,7 @@ static int open_armed(void)
 
 	if (!(features & MESHHELPER_F_UFFD_WP))
 		return -EOPNOTSUPP;
-	ret = uffd_open();
+	ret = uffd_open(UFFD_FEATURE_WP_ASYNC, false);
 	if (ret < 0)
 		return ret;
 	covered = false;

@@ -10,7 +10,7 @@
 #include "backend.h"
 #include "os.h"
 
-static int none_grow(void *addr, size_t old_len, size_t new_len)
+int backend_grow_anon(void *addr, size_t old_len, size_t new_len)
 {
 	return os_map_at((char *)addr + old_len, new_len - old_len);
 }
@@ -23,7 +23,7 @@ static int none_purge(void *addr, size_t len)
 const struct backend_ops backend_none = {
 	.name = "none",
 	.arena_map = os_map_at,
-	.arena_grow = none_grow,
+	.arena_grow = backend_grow_anon,
 	.purge = none_purge,
 	.purge_advice = MADV_DONTNEED,
 };

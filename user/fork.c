@@ -17,6 +17,7 @@
 #include "huge.h"
 #include "lock.h"
 #include "pageheap.h"
+#include "slots.h"
 #include "tcache.h"
 
 /* Of glibc, recursive; elsewhere there may be no such thing. */
@@ -40,11 +41,13 @@ static void fork_prepare(void)
 	pageheap_fork_prepare(&heap_anon);
 	span_fork_prepare();
 	huge_fork_prepare();
+	slots_fork_prepare();
 	lock_fork_enter();
 }
 
 static void fork_parent(void)
 {
+	slots_fork_done();
 	huge_fork_done();
 	span_fork_done();
 	pageheap_fork_parent(&heap_anon);
@@ -64,6 +67,7 @@ static void fork_child(void)
 	pageheap_fork_child(&heap_arena);
 	span_fork_done();
 	huge_fork_done();
+	slots_fork_done();
 	tcache_fork_child();
 	lock_fork_leave();
 	daemon_fork_child();

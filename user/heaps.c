@@ -40,6 +40,11 @@ static int arena_purge(void *addr, size_t len)
 	return backend->purge(addr, len);
 }
 
+static bool arena_merged(const void *addr)
+{
+	return backend->merged && backend->merged(addr);
+}
+
 /* Large objects alone need a daemon, too: it gives back what they leave. */
 static int anon_map(void *addr, size_t len)
 {
@@ -69,6 +74,7 @@ static const struct pageheap_ops arena_ops = {
 	.map = arena_map,
 	.grow = arena_grow,
 	.purge = arena_purge,
+	.merged = arena_merged,
 };
 
 static const struct pageheap_ops anon_ops = {

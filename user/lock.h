@@ -28,6 +28,7 @@ enum lock_rank {
 	LOCK_HEAP,		/* one per page heap; never two at once */
 	LOCK_SPANS,		/* span descriptors */
 	LOCK_HUGE,		/* table of huge objects */
+	LOCK_SLOTS,		/* which page shows what (memfd backend) */
 	LOCK_NR
 };
 

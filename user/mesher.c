@@ -67,7 +67,7 @@ struct scratch {
 	struct search search;
 	struct search_pair pairs[FOUND];
 	struct merge_req reqs[SLICE];
-	uintptr_t members[SLICE][MERGE_MAX_MEMBERS];
+	uintptr_t members[2 * SLICE][MERGE_MAX_MEMBERS];
 	bool in_slice[SEARCH_MAX];
 };
 
@@ -167,8 +167,10 @@ static void build_request(const struct step *st, const struct search_pair *pair,
 	req->pages = st->sc->pages;
 	req->slot_size = st->sc->size;
 	memcpy(req->live, src->live, sizeof(req->live));
-	req->members = scratch->members[i];
-	req->nr_members = list_members(src->span, scratch->members[i]);
+	req->members = scratch->members[2 * i];
+	req->nr_members = list_members(src->span, scratch->members[2 * i]);
+	req->dst_members = scratch->members[2 * i + 1];
+	req->nr_dst_members = list_members(dst->span, scratch->members[2 * i + 1]);
 	req->result = -ECANCELED;
 }
 

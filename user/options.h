@@ -25,7 +25,7 @@ struct options {
 };
 
 /* Values of options.backend, in the order of the words. */
-enum { BACKEND_AUTO, BACKEND_HELPER, BACKEND_NONE };
+enum { BACKEND_AUTO, BACKEND_HELPER, BACKEND_MEMFD, BACKEND_NONE };
 
 /* Values of options.loop and options.protect. */
 enum { LOOP_AUTO, LOOP_URING, LOOP_POLL };

@@ -7,6 +7,7 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/close_range.h>
 #include <linux/futex.h>
 #include <poll.h>
@@ -14,7 +15,9 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "os.h"
@@ -64,6 +67,18 @@ void *os_map(size_t len)
 }
 
 /**
+ * os_map_file() - map a file shared, from its start, wherever the kernel likes
+ * @len: bytes
+ * @fd: descriptor
+ *
+ * Return: its address, or NULL.
+ */
+void *os_map_file(size_t len, int fd)
+{
+	return pointer_or_null(raw_mmap(NULL, len, MAP_SHARED, fd));
+}
+
+/**
  * os_map_at() - map zero-filled private memory at an address
  * @addr: where; nothing may be mapped there
  * @len: bytes
@@ -90,6 +105,41 @@ int os_map_file_at(void *addr, size_t len, int fd)
 	int flags = MAP_SHARED | MAP_FIXED_NOREPLACE;
 
 	return expect_at(raw_mmap(addr, len, flags, fd), addr, len);
+}
+
+/* A kernel before 6.12 may fail after it has unmapped what was there. */
+static int map_over(void *addr, size_t len, int flags, int fd, uint64_t offset)
+{
+	long ret = SYS6(SYS_mmap, addr, len, PROT_READ | PROT_WRITE,
+			flags | MAP_PRIVATE | MAP_FIXED, fd, offset);
+
+	return ret < 0 && ret > -4096 ? (int)ret : 0;
+}
+
+/**
+ * os_map_over() - replace whatever is mapped by zero-filled private memory
+ * @addr: where
+ * @len: bytes
+ *
+ * Return: 0 or -errno.
+ */
+int os_map_over(void *addr, size_t len)
+{
+	return map_over(addr, len, MAP_ANONYMOUS, -1, 0);
+}
+
+/**
+ * os_map_file_over() - replace whatever is mapped by a private view of a file
+ * @addr: where
+ * @len: bytes
+ * @fd: descriptor
+ * @offset: of the first byte in the file
+ *
+ * Return: 0 or -errno.
+ */
+int os_map_file_over(void *addr, size_t len, int fd, uint64_t offset)
+{
+	return map_over(addr, len, 0, fd, offset);
 }
 
 int os_unmap(void *addr, size_t len)
@@ -148,6 +198,94 @@ long os_read(int fd, void *buf, size_t len)
 long os_write(int fd, const void *buf, size_t len)
 {
 	return SYS3(SYS_write, fd, buf, len);
+}
+
+long os_read_at(int fd, void *buf, size_t len, uint64_t offset)
+{
+	return SYS4(SYS_pread64, fd, buf, len, offset);
+}
+
+long os_write_at(int fd, const void *buf, size_t len, uint64_t offset)
+{
+	return SYS4(SYS_pwrite64, fd, buf, len, offset);
+}
+
+/**
+ * os_memfd() - a file in memory
+ * @name: as shown in /proc/PID/maps
+ * @sealing: can it be sealed?
+ *
+ * Return: descriptor or -errno.
+ */
+int os_memfd(const char *name, bool sealing)
+{
+	int flags = MFD_CLOEXEC | (sealing ? MFD_ALLOW_SEALING : 0);
+	int fd = (int)SYS2(SYS_memfd_create, name, flags | 8 /* MFD_NOEXEC_SEAL */);
+
+	/* before Linux 6.3 */
+	if (fd == -EINVAL)
+		fd = (int)SYS2(SYS_memfd_create, name, flags);
+	return fd;
+}
+
+/**
+ * os_seal_writes() - let nobody write to a file in memory any more
+ * @fd: descriptor
+ *
+ * Return: 0 or -errno, -EBUSY while somebody has it mapped to write.
+ */
+int os_seal_writes(int fd)
+{
+	return (int)SYS3(SYS_fcntl, fd, F_ADD_SEALS, F_SEAL_WRITE);
+}
+
+int os_truncate(int fd, uint64_t len)
+{
+	return (int)SYS2(SYS_ftruncate, fd, len);
+}
+
+/**
+ * os_punch() - give the memory of a part of a file back
+ * @fd: descriptor
+ * @offset: first byte
+ * @len: bytes
+ *
+ * Return: 0 or -errno.
+ */
+int os_punch(int fd, uint64_t offset, uint64_t len)
+{
+	return (int)SYS4(SYS_fallocate, fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			 offset, len);
+}
+
+/**
+ * os_blocks() - memory that a file occupies
+ * @fd: descriptor
+ *
+ * Return: units of 512 bytes, or -errno.
+ */
+int64_t os_blocks(int fd)
+{
+	struct stat st;
+	long ret = SYS2(SYS_fstat, fd, &st);
+
+	return ret < 0 ? ret : st.st_blocks;
+}
+
+/**
+ * os_read_memory() - copy from an address of this process that may not be readable
+ * @buf: receives it
+ * @addr: first byte
+ * @len: bytes
+ *
+ * Return: bytes copied or -errno.
+ */
+long os_read_memory(void *buf, uintptr_t addr, size_t len)
+{
+	struct iovec to = { .iov_base = buf, .iov_len = len };
+	struct iovec from = { .iov_base = (void *)addr, .iov_len = len };
+
+	return SYS6(SYS_process_vm_readv, os_getpid(), &to, 1, &from, 1, 0);
 }
 
 int os_ioctl(int fd, unsigned long request, void *arg)

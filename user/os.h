@@ -18,18 +18,29 @@
 
 /* Memory. Sizes and addresses are multiples of the page size. */
 void *os_map(size_t len);
+void *os_map_file(size_t len, int fd);
 int os_map_at(void *addr, size_t len);
 int os_map_file_at(void *addr, size_t len, int fd);
+int os_map_over(void *addr, size_t len);
+int os_map_file_over(void *addr, size_t len, int fd, uint64_t offset);
 int os_unmap(void *addr, size_t len);
 int os_grow_in_place(void *addr, size_t old_len, size_t new_len);
 void *os_remap(void *addr, size_t old_len, size_t new_len);
 int os_madvise(void *addr, size_t len, int advice);
+long os_read_memory(void *buf, uintptr_t addr, size_t len);
 
 /* Files and descriptors. */
 int os_open(const char *path, int flags);
 int os_close(int fd);
 long os_read(int fd, void *buf, size_t len);
 long os_write(int fd, const void *buf, size_t len);
+long os_read_at(int fd, void *buf, size_t len, uint64_t offset);
+long os_write_at(int fd, const void *buf, size_t len, uint64_t offset);
+int os_memfd(const char *name, bool sealing);
+int os_seal_writes(int fd);
+int os_truncate(int fd, uint64_t len);
+int os_punch(int fd, uint64_t offset, uint64_t len);
+int64_t os_blocks(int fd);
 int os_ioctl(int fd, unsigned long request, void *arg);
 int os_close_range(unsigned int first, unsigned int last, unsigned int flags);
 int os_userfaultfd(int flags);

@@ -189,6 +189,12 @@ static void mesh(struct pace *p)
 	p->spent = os_now_ns() - begun;
 }
 
+static void tidy(struct pace *p)
+{
+	if (p->can_mesh && p->ops->tidy)
+		p->ops->tidy();
+}
+
 static void age(struct pace *p, struct aging *a)
 {
 	size_t dirty = pageheap_dirty(a->heap);
@@ -231,6 +237,7 @@ static void trim(struct pace *p)
 	}
 	mesher_purge(&heap_arena, p->ops, p->loop, SIZE_MAX);
 	mesher_purge(&heap_anon, p->ops, p->loop, SIZE_MAX);
+	tidy(p);
 	daemon_trims_done(asked);
 }
 
@@ -264,6 +271,7 @@ static void turn(struct pace *p)
 		mesh(p);
 	age(p, &p->ages[0]);
 	age(p, &p->ages[1]);
+	tidy(p);
 }
 
 void pace_run(int kick_fd)

@@ -301,18 +301,6 @@ struct span *pageheap_alloc(struct pageheap *ph, size_t nr_pages, size_t align_p
 	return s;
 }
 
-bool pageheap_free(struct pageheap *ph, struct span *s)
-{
-	bool valid;
-
-	lock_acquire(&ph->lock);
-	valid = s->state == SPAN_LARGE;
-	if (valid)
-		insert_run(ph, s, SPAN_DIRTY);
-	lock_release(&ph->lock);
-	return valid;
-}
-
 static void mark_purging(struct pageheap *ph, struct span *s)
 {
 	s->state = SPAN_PURGING;
@@ -357,6 +345,22 @@ void pageheap_free_purged(struct pageheap *ph, struct span *s)
 	lock_acquire(&ph->lock);
 	finish_private(ph, s, purged);
 	lock_release(&ph->lock);
+}
+
+bool pageheap_free(struct pageheap *ph, struct span *s)
+{
+	bool valid;
+
+	if (ph->ops->merged && s->state == SPAN_LARGE && ph->ops->merged(span_addr(s))) {
+		pageheap_free_purged(ph, s);
+		return true;
+	}
+	lock_acquire(&ph->lock);
+	valid = s->state == SPAN_LARGE;
+	if (valid)
+		insert_run(ph, s, SPAN_DIRTY);
+	lock_release(&ph->lock);
+	return valid;
 }
 
 static bool shrink_locked(struct pageheap *ph, struct span *s, size_t nr_pages)

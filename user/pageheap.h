@@ -40,12 +40,14 @@ struct pageheap_kind {
  * @map: map the first @len bytes at @addr; 0 or -errno
  * @grow: extend that mapping; 0 or -errno
  * @purge: make the pages zero and give them back; 0 or -errno
+ * @merged: must the pages be purged before they are used anew? NULL: no
  * @may_skip: the mapping may have gaps, so it can grow past what is in its way
  */
 struct pageheap_ops {
 	int (*map)(void *addr, size_t len);
 	int (*grow)(void *addr, size_t old_len, size_t new_len);
 	int (*purge)(void *addr, size_t len);
+	bool (*merged)(const void *addr);
 	bool may_skip;
 };
 

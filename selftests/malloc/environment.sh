@@ -29,9 +29,9 @@ expect MESH_PERIOD_MS=99999999999999999999 \
 expect MESH_PERIOD_MS=-1 \
 	'libmesh: MESH_PERIOD_MS=-1 is not a number from 1 to 3600000, using 100'
 expect MESH_BACKEND=nonsense \
-	'libmesh: MESH_BACKEND=nonsense is not one of auto|helper|none, using the default'
+	'libmesh: MESH_BACKEND=nonsense is not one of auto|helper|memfd|none, using the default'
 expect MESH_BACKEND=non \
-	'libmesh: MESH_BACKEND=non is not one of auto|helper|none, using the default'
+	'libmesh: MESH_BACKEND=non is not one of auto|helper|memfd|none, using the default'
 expect MESH_STATS=yes 'libmesh: MESH_STATS=yes is not a number from 0 to 1, using 0'
 expect MALLOCSTATS=3 'libmesh: MALLOCSTATS=3 is not a number from 0 to 2, using 0'
 expect MALLOCSTATSX=3 ''

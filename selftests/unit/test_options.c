@@ -90,9 +90,9 @@ TEST(wrong_values_are_named)
 	check_wrong("MESH_PERIOD_MS=5x",
 		    "MESH_PERIOD_MS=5x is not a number from 1 to 3600000, using 100\n");
 	check_wrong("MESH_BACKEND=",
-		    "MESH_BACKEND= is not one of auto|helper|none, using the default\n");
+		    "MESH_BACKEND= is not one of auto|helper|memfd|none, using the default\n");
 	check_wrong("MESH_BACKEND=nones",
-		    "MESH_BACKEND=nones is not one of auto|helper|none, using the default\n");
+		    "MESH_BACKEND=nones is not one of auto|helper|memfd|none, using the default\n");
 }
 
 TEST(wrong_value_keeps_default)

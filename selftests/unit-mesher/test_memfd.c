@@ -1,0 +1,758 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: The Mesh authors */
+/*
+ * The memfd backend: what is merged is on one frame and every live byte is right,
+ * whoever writes, pins, locks, forks or runs out of mappings meanwhile.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <liburing.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "options.h"
+#include "small_heap.h"
+
+static void set_up(unsigned int spans, unsigned int pages)
+{
+	options.verbose = 1;
+	heap_open(&backend_memfd, spans, pages);
+}
+
+static unsigned int mappings(void)
+{
+	FILE *f = fopen("/proc/self/maps", "r");
+	unsigned int n = 0;
+	int c;
+
+	CHECK(f);
+	while ((c = getc(f)) != EOF)
+		n += c == '\n';
+	fclose(f);
+	return n;
+}
+
+/* KiB in files that the views are of, all generations. */
+static long file_kib(void)
+{
+	char path[64], name[64];
+	long blocks = 0;
+	int fd;
+
+	for (fd = 3; fd < 200; fd++) {
+		struct stat st;
+		ssize_t len;
+
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+		len = readlink(path, name, sizeof(name) - 1);
+		if (len < 0)
+			continue;
+		name[len] = '\0';
+		if (!strncmp(name, "/memfd:mesh ", 12) && !fstat(fd, &st))
+			blocks += st.st_blocks;
+	}
+	return blocks / 2;
+}
+
+static void two_share_a_page(void)
+{
+	set_up(4, 1);
+	heap_fill_diagonal();
+	CHECK(frame_of(0) != frame_of(1));
+	CHECK(!heap_merge(0, 1));
+	CHECK(frame_of(0) == frame_of(1));
+	CHECK(frame_of(0) != frame_of(2));
+	heap_verify();
+}
+
+/* One by one, and groups with groups. */
+static void groups_grow(void)
+{
+	unsigned int i, step;
+
+	set_up(32, 1);
+	heap_fill_diagonal();
+	for (i = 1; i < 16; i++)
+		CHECK(!heap_merge(i, 0));
+	for (step = 1; step < 16; step *= 2)
+		for (i = 16; i < 32; i += 2 * step)
+			CHECK(!heap_merge(i, i + step));
+	for (i = 0; i < 32; i++)
+		CHECK(frame_of(i) == frame_of(i & 16));
+	heap_verify();
+	backend_memfd.tidy();
+	CHECK(file_kib() == 8);
+}
+
+static void spans_of_several_pages(void)
+{
+	unsigned int i;
+
+	set_up(40, 3);
+	heap_fill_diagonal();
+	for (i = 0; i < 8; i++) {
+		CHECK(!heap_merge(i, i + 20));
+		CHECK(frame_of(i) == frame_of(i + 20));
+	}
+	for (i = 0; i < 4; i++)
+		CHECK(!heap_merge(i, i + 4));
+	heap_verify();
+	backend_memfd.tidy();
+	CHECK(file_kib() == 4 * 3 * 4);
+}
+
+/* What one address writes is not what the other sees; nothing else changes. */
+static void writes_end_a_merge(void)
+{
+	set_up(8, 1);
+	heap_fill_diagonal();
+	CHECK(!heap_merge(0, 1));
+	heap_write(0, 0);
+	heap_verify();
+	CHECK(frame_of(0) != frame_of(1));
+	/* a group of which a member has been written to stays where it is */
+	CHECK(heap_merge(0, 2) == -EAGAIN);
+	heap_verify();
+	/* but others can join it */
+	CHECK(!heap_merge(2, 1));
+	CHECK(frame_of(2) == frame_of(1));
+	heap_write(2, 2);
+	heap_write(1, 1);
+	heap_verify();
+}
+
+static void dead_spans_leave(void)
+{
+	unsigned int i, before;
+	char *p;
+
+	set_up(64, 1);
+	heap_fill_diagonal();
+	before = mappings();
+	for (i = 0; i < 64; i++)
+		if (i % 16)
+			CHECK(!heap_merge(i, i & ~15U));
+	CHECK(mappings() > before + 40);
+	for (i = 0; i < 64; i++) {
+		unsigned int span = i * 29 % 64;
+
+		CHECK(!heap_kill(span));
+		for (p = span_at_index(span); p < span_at_index(span) + PAGE_SIZE; p++)
+			CHECK(!*p);
+		heap_verify();
+	}
+	CHECK(mappings() <= before + 1);
+	backend_memfd.tidy();
+	CHECK(file_kib() == 0);
+}
+
+static void random_op(void)
+{
+	unsigned int a = test_random() % heap.nr, b = test_random() % heap.nr;
+	unsigned int slot = test_random() % slots_per_span();
+	int ret;
+
+	switch (test_random() % 8) {
+	case 0:
+		if (!heap_is_live(a, slot) && heap_group_size(a) == 1)
+			heap_fill(a, slot);
+		break;
+	case 1:
+		if (heap_is_live(a, slot))
+			heap_free(a, slot);
+		break;
+	case 2:
+		if (heap_is_live(a, slot))
+			heap_write(a, slot);
+		break;
+	case 3:
+		if (test_random() % 8 == 0)
+			CHECK(!heap_kill(a));
+		break;
+	case 4:
+		backend_memfd.tidy();
+		break;
+	default:
+		if (!heap_may_merge(a, b))
+			break;
+		ret = heap_merge(a, b);
+		CHECK(ret == 0 || ret == -EAGAIN);
+	}
+}
+
+static void random_operations(void)
+{
+	unsigned int i;
+
+	set_up(96, 1 + getpid() % 3);
+	for (i = 0; i < 30000; i++) {
+		random_op();
+		if (i % 64 == 0)
+			heap_verify();
+	}
+	heap_verify();
+	for (i = 0; i < heap.nr; i++)
+		CHECK(!heap_kill(i));
+	backend_memfd.tidy();
+	CHECK(file_kib() == 0);
+}
+
+/* Pinned for I/O: the span stays where the I/O goes to. */
+static void registered_buffers(void)
+{
+	struct io_uring ring;
+	struct io_uring_cqe *cqe;
+	struct iovec iov;
+	char block[SLOT_SIZE];
+	int fd;
+
+	set_up(4, 1);
+	heap_fill_diagonal();
+	if (io_uring_queue_init(4, &ring, 0))
+		SKIP("no io_uring");
+	iov = (struct iovec){ slot_at(0, 5), SLOT_SIZE };
+	CHECK(!io_uring_register_buffers(&ring, &iov, 1));
+	CHECK(heap_merge(0, 1) == -EBUSY);
+	CHECK(heap_merge(1, 0) == -EBUSY);
+	heap_verify();
+	memset(block, 'x', sizeof(block));
+	fd = memfd_create("data", 0);
+	CHECK(write(fd, block, sizeof(block)) == sizeof(block));
+	io_uring_prep_read_fixed(io_uring_get_sqe(&ring), fd, iov.iov_base, SLOT_SIZE, 0, 0);
+	CHECK(io_uring_submit_and_wait(&ring, 1) == 1);
+	CHECK(!io_uring_wait_cqe(&ring, &cqe) && cqe->res == (int)SLOT_SIZE);
+	CHECK(!memcmp(slot_at(0, 5), block, sizeof(block)));
+	io_uring_queue_exit(&ring);
+	usleep(300000);
+	CHECK(!heap_merge(0, 1));
+	heap_verify();
+}
+
+static atomic_bool stop;
+static atomic_ulong done;
+
+/* Direct reads into a slot whose span is being merged. */
+static void *read_directly(void *arg)
+{
+	int fd = (int)(long)arg;
+	unsigned int i;
+
+	for (i = 0; !atomic_load(&stop); i++) {
+		char *buf = slot_at(0, 0), want = 'a' + i % 8;
+
+		memset(buf, 0, 512);
+		CHECK(pread(fd, buf, 512, i % 8 * 512) == 512);
+		CHECK(buf[0] == want && buf[511] == want);
+		atomic_fetch_add(&done, 1);
+	}
+	return NULL;
+}
+
+static int open_direct(void)
+{
+	char name[] = "direct-XXXXXX", block[512];
+	int i, fd = mkstemp(name);
+
+	CHECK(fd >= 0);
+	for (i = 0; i < 8; i++) {
+		memset(block, 'a' + i, 512);
+		CHECK(write(fd, block, 512) == 512);
+	}
+	CHECK(!fsync(fd));
+	close(fd);
+	fd = open(name, O_RDONLY | O_DIRECT);
+	unlink(name);
+	return fd;
+}
+
+static void direct_reads(void)
+{
+	int fd = open_direct();
+	unsigned int i;
+	pthread_t t;
+
+	if (fd < 0)
+		SKIP("no direct I/O in this directory");
+	set_up(64, 1);
+	for (i = 1; i < 64; i++)
+		heap_fill(i, 3 + i % 12);
+	if (pread(fd, slot_at(0, 0), 512, 0) != 512)
+		SKIP("no direct I/O of 512 bytes here");
+	CHECK(!pthread_create(&t, NULL, read_directly, (void *)(long)fd));
+	for (i = 0; i < 20000 && atomic_load(&done) < 4000; i++) {
+		unsigned int other = 1 + test_random() % 63;
+
+		if (heap_may_merge(0, other))
+			heap_merge(other, 0);
+		usleep(100);
+		if (i % 16 == 15)
+			CHECK(!heap_kill(other));
+	}
+	atomic_store(&stop, true);
+	pthread_join(t, NULL);
+	CHECK(atomic_load(&done) > 100);
+	heap_verify();
+}
+
+/* A pipe that refers to a page has what was in it, whatever becomes of the address. */
+static void pipes_keep_their_contents(void)
+{
+	char got[SLOT_SIZE], was[SLOT_SIZE];
+	struct iovec iov;
+	int p[2];
+
+	set_up(4, 1);
+	heap_fill_diagonal();
+	CHECK(!pipe(p));
+	iov = (struct iovec){ slot_at(0, 0), SLOT_SIZE };
+	memcpy(was, iov.iov_base, SLOT_SIZE);
+	CHECK(vmsplice(p[1], &iov, 1, 0) == (ssize_t)SLOT_SIZE);
+	heap_merge(0, 1);
+	heap_write(0, 0);
+	CHECK(read(p[0], got, SLOT_SIZE) == (ssize_t)SLOT_SIZE);
+	CHECK(!memcmp(got, was, SLOT_SIZE) || !memcmp(got, slot_at(0, 0), SLOT_SIZE));
+	heap_verify();
+}
+
+static void locked_and_protected(void)
+{
+	set_up(8, 1);
+	heap_fill_diagonal();
+	CHECK(!mlock(slot_at(0, 0), SLOT_SIZE));
+	CHECK(heap_merge(0, 1) < 0 && heap_merge(1, 0) < 0);
+	CHECK(!mprotect(span_at_index(2), PAGE_SIZE, PROT_NONE));
+	CHECK(heap_merge(2, 1) < 0 && heap_merge(1, 2) < 0);
+	CHECK(!mprotect(span_at_index(3), PAGE_SIZE, PROT_READ));
+	CHECK(heap_merge(3, 1) < 0 && heap_merge(1, 3) < 0);
+	/* so are members of a group */
+	CHECK(!heap_merge(4, 5));
+	CHECK(!mlock(slot_at(4, 0), SLOT_SIZE));
+	CHECK(heap_merge(5, 6) < 0);
+	CHECK(!munlock(slot_at(4, 0), SLOT_SIZE));
+	CHECK(!mprotect(span_at_index(4), PAGE_SIZE, PROT_NONE));
+	CHECK(heap_merge(5, 6) < 0);
+	CHECK(!mprotect(span_at_index(4), PAGE_SIZE, PROT_READ | PROT_WRITE));
+	CHECK(!mprotect(span_at_index(2), PAGE_SIZE, PROT_READ | PROT_WRITE));
+	CHECK(!mprotect(span_at_index(3), PAGE_SIZE, PROT_READ | PROT_WRITE));
+	CHECK(!munlock(slot_at(0, 0), SLOT_SIZE));
+	heap_verify();
+	CHECK(!heap_merge(0, 1));
+	CHECK(!heap_merge(2, 3));
+	heap_verify();
+}
+
+static pid_t clone_raw(void)
+{
+	return (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
+}
+
+static pid_t fork_any(bool raw)
+{
+	pid_t pid = raw ? clone_raw() : fork();
+
+	CHECK(pid >= 0);
+	return pid;
+}
+
+static void join_child(pid_t pid)
+{
+	int status;
+
+	CHECK(waitpid(pid, &status, 0) == pid);
+	CHECK(status == 0);
+}
+
+/* A child that looks at its heap, and changes it, until it is told to end. */
+static pid_t start_child(bool raw, int pipefd)
+{
+	pid_t pid = fork_any(raw);
+	unsigned int i;
+	char c;
+
+	if (pid)
+		return pid;
+	for (i = 0; i < heap.nr; i += 3)
+		heap_write(i, i % slots_per_span());
+	while (read(pipefd, &c, 1) == 1 && c)
+		heap_verify();
+	heap_verify();
+	_exit(0);
+}
+
+/* What the parent does must not reach the child, nor the other way round. */
+static void fork_is_a_snapshot(bool raw)
+{
+	unsigned int i;
+	int p[2];
+	pid_t pid;
+
+	set_up(64, 1);
+	heap_fill_diagonal();
+	for (i = 0; i < 64; i++)
+		if (i % 4)
+			CHECK(!heap_merge(i, i & ~3U));
+	CHECK(!pipe(p));
+	pid = start_child(raw, p[0]);
+	/* groups with groups, spans that die, slots that are used anew */
+	for (i = 0; i < 64; i += 16)
+		CHECK(!heap_merge(i, i + 4));
+	for (i = 0; i < 64; i += 5)
+		CHECK(!heap_kill(i));
+	backend_memfd.tidy();
+	for (i = 0; i < 64; i += 5)
+		heap_fill(i, (i + 1) % 16);
+	for (i = 0; i + 5 < 64; i += 10)
+		if (heap_may_merge(i, i + 5))
+			heap_merge(i, i + 5);
+	backend_memfd.tidy();
+	CHECK(write(p[1], "1", 1) == 1);
+	for (i = 0; i < 64; i++)
+		if (heap_is_live(i, i % 16))
+			heap_write(i, i % 16);
+	heap_verify();
+	CHECK(write(p[1], "1", 1) == 1);
+	CHECK(write(p[1], "", 1) == 1);
+	join_child(pid);
+	heap_verify();
+	/* when it is gone, so is what it saw */
+	for (i = 0; i < 64; i++)
+		CHECK(!heap_kill(i));
+	backend_memfd.tidy();
+	CHECK(file_kib() == 0);
+}
+
+static void snapshot_by_fork(void)
+{
+	fork_is_a_snapshot(false);
+}
+
+static void snapshot_by_clone(void)
+{
+	fork_is_a_snapshot(true);
+}
+
+/* What a child still sees is kept, in a file that is not written to any more. */
+static void children_keep_files(void)
+{
+	unsigned int i;
+	int p[2];
+	pid_t pid;
+	char c;
+
+	set_up(64, 1);
+	heap_fill_diagonal();
+	for (i = 0; i < 32; i++)
+		CHECK(!heap_merge(2 * i, 2 * i + 1));
+	CHECK(!pipe(p));
+	pid = fork();
+	if (!pid) {
+		CHECK(read(p[0], &c, 1) == 1);
+		heap_verify();
+		_exit(0);
+	}
+	for (i = 0; i < 64; i++)
+		CHECK(!heap_kill(i));
+	backend_memfd.tidy();
+	CHECK(file_kib() == 32 * 4);
+	CHECK(write(p[1], "", 1) == 1);
+	join_child(pid);
+	backend_memfd.tidy();
+	CHECK(file_kib() == 0);
+}
+
+/* A slot that is free here may be in use in a child, at the same place of a file. */
+static void slots_freed_after_fork(void)
+{
+	int p[2];
+	pid_t pid;
+	char c;
+
+	set_up(4, 1);
+	heap_fill_diagonal();
+	heap_fill(1, 5);
+	CHECK(!heap_merge(0, 1));
+	CHECK(!pipe(p));
+	pid = fork();
+	if (!pid) {
+		CHECK(read(p[0], &c, 1) == 1);
+		heap_verify();
+		_exit(0);
+	}
+	heap_free(1, 5);
+	heap_fill(2, 5);
+	CHECK(!heap_merge(2, 1));
+	CHECK(frame_of(2) == frame_of(1));
+	CHECK(write(p[1], "", 1) == 1);
+	join_child(pid);
+	heap_verify();
+}
+
+/* A child goes on merging: what it has inherited, with that and with its own. */
+static void children_merge(void)
+{
+	unsigned int i;
+	pid_t pid;
+
+	set_up(64, 1);
+	heap_fill_diagonal();
+	for (i = 0; i < 32; i += 2)
+		CHECK(!heap_merge(i, i + 1));
+	pid = fork();
+	if (!pid) {
+		CHECK(!backend_memfd.mesh_open());
+		for (i = 0; i < 32; i += 4)
+			CHECK(!heap_merge(i, i + 2));
+		for (i = 32; i < 64; i += 2)
+			CHECK(!heap_merge(i, i + 1));
+		CHECK(frame_of(0) == frame_of(2) && frame_of(32) == frame_of(33));
+		heap_verify();
+		for (i = 0; i < 64; i++)
+			CHECK(!heap_kill(i));
+		backend_memfd.tidy();
+		_exit(0);
+	}
+	for (i = 32; i < 64; i += 2)
+		CHECK(!heap_merge(i, i + 1));
+	join_child(pid);
+	heap_verify();
+	for (i = 0; i < 32; i += 4)
+		CHECK(!heap_merge(i, i + 2));
+	heap_verify();
+}
+
+/* Every second page protected otherwise: a mapping each. */
+static size_t use_up_mappings(unsigned int leave)
+{
+	size_t i, n = 0, max = 200000;
+	char *p = mmap(NULL, max * PAGE_SIZE, PROT_NONE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	CHECK(p != MAP_FAILED);
+	for (i = 0; i < max; i += 2) {
+		if (mprotect(p + i * PAGE_SIZE, PAGE_SIZE, PROT_READ))
+			break;
+		n += 2;
+	}
+	CHECK(i < max);
+	for (; leave > 1; leave -= 2, i -= 2)
+		CHECK(!mprotect(p + (i - 2) * PAGE_SIZE, PAGE_SIZE, PROT_NONE));
+	return n;
+}
+
+/* The program has used up what a process may have. */
+static void no_mapping_left(void)
+{
+	unsigned int i;
+
+	set_up(64, 1);
+	heap_fill_diagonal();
+	CHECK(!heap_merge(0, 1));
+	use_up_mappings(0);
+	for (i = 2; i < 64; i += 2)
+		CHECK(heap_merge(i, i + 1) < 0);
+	heap_verify();
+	for (i = 0; i < 64; i++)
+		heap_write(i, i % 16);
+	heap_verify();
+}
+
+static long max_map_count(void)
+{
+	FILE *f = fopen("/proc/sys/vm/max_map_count", "r");
+	long n = 0;
+
+	CHECK(f && fscanf(f, "%ld", &n) == 1);
+	fclose(f);
+	return n;
+}
+
+/* Merges stop before the program is out of mappings, and go on when there are some. */
+static void budget(void)
+{
+	unsigned int i, merged = 0;
+	size_t n;
+
+	set_up(512, 1);
+	heap_fill_diagonal();
+	n = use_up_mappings(max_map_count() / 8 + 900);
+	sleep(4);
+	for (i = 0; i < 512; i += 2)
+		merged += heap_merge(i, i + 1) == 0;
+	CHECK(n && merged > 10 && merged < 200);
+	CHECK(mappings() < max_map_count() - max_map_count() / 8);
+	heap_verify();
+}
+
+static atomic_ulong writes;
+
+/* Slot 0 of spans @w, @w + 4, ... belongs to writer @w; its words count up. */
+static void *write_always(void *arg)
+{
+	unsigned int w = (unsigned int)(long)arg, s;
+	uint64_t n[HEAP_SPANS] = { 0 };
+
+	while (!atomic_load(&stop))
+		for (s = w; s < heap.nr; s += 4) {
+			_Atomic uint64_t *p = (void *)slot_at(s, s % 16);
+
+			CHECK(atomic_load(p) == n[s] && p[31] == n[s]);
+			n[s]++;
+			p[31] = n[s];
+			atomic_store(p, n[s]);
+			atomic_fetch_add(&writes, 1);
+		}
+	return NULL;
+}
+
+/* The same, but the kernel writes: read() into the slot. */
+static void *read_always(void *arg)
+{
+	unsigned int w = (unsigned int)(long)arg, s;
+	uint64_t n[HEAP_SPANS] = { 0 };
+	int p[2];
+
+	CHECK(!pipe(p));
+	while (!atomic_load(&stop))
+		for (s = w; s < heap.nr; s += 4) {
+			uint64_t *slot = (void *)slot_at(s, s % 16);
+
+			CHECK(*slot == n[s]);
+			n[s]++;
+			CHECK(write(p[1], &n[s], 8) == 8);
+			CHECK(read(p[0], slot, 8) == 8);
+			atomic_fetch_add(&writes, 1);
+		}
+	return NULL;
+}
+
+/* Threads write to every span, in both ways, while all are merged. */
+static void writers_wait(void)
+{
+	unsigned int i, step, merged = 0;
+	pthread_t t[4];
+	long w;
+
+	set_up(1024, 1);
+	memset((void *)slot_at(0, 0), 0, 1024 * PAGE_SIZE);
+	for (i = 0; i < heap.nr; i++)
+		heap_mark(i, i % 16);
+	for (w = 0; w < 4; w++)
+		CHECK(!pthread_create(&t[w], NULL, w % 2 ? read_always : write_always,
+				      (void *)w));
+	while (atomic_load(&writes) < 2000)
+		usleep(1000);
+	for (step = 1; step < 16; step *= 2)
+		for (i = 0; i < heap.nr; i += 2 * step)
+			merged += heap_merge(i, i + step) == 0;
+	atomic_store(&stop, true);
+	for (w = 0; w < 4; w++)
+		pthread_join(t[w], NULL);
+	CHECK(merged >= 512);
+}
+
+static atomic_uint target;
+
+/* Write once to a member of each group that is being merged, at any moment of it. */
+static void *write_to_target(void *unused)
+{
+	unsigned int seen = 0, span;
+
+	while ((span = atomic_load(&target)) != UINT32_MAX) {
+		unsigned int spin = test_random() % 4000;
+
+		if (span == seen)
+			continue;
+		seen = span;
+		while (spin--)
+			atomic_signal_fence(memory_order_seq_cst);
+		heap_write(span, span % 16);
+	}
+	return unused;
+}
+
+/* Writes to a group that is on its way to another place. */
+static void groups_under_writers(void)
+{
+	unsigned int i, round, merged = 0, refused = 0;
+	pthread_t t;
+
+	set_up(HEAP_SPANS, 1);
+	for (round = 0; round < 24; round++) {
+		heap_fill_diagonal();
+		for (i = 0; i < heap.nr; i += 2)
+			CHECK(!heap_merge(i, i + 1));
+		atomic_store(&target, 0);
+		CHECK(!pthread_create(&t, NULL, write_to_target, NULL));
+		for (i = 0; i < heap.nr; i += 4) {
+			atomic_store(&target, i + 1);
+			if (heap_merge(i, i + 2))
+				refused++;
+			else
+				merged++;
+		}
+		atomic_store(&target, UINT32_MAX);
+		pthread_join(t, NULL);
+		heap_verify();
+		for (i = 0; i < heap.nr; i++)
+			CHECK(!heap_kill(i));
+		backend_memfd.tidy();
+	}
+	CHECK(merged > 1000 && refused > 10);
+}
+
+/* Who may not have faults of system calls served must not merge. */
+static void unprivileged(void)
+{
+	pid_t pid = geteuid() ? 0 : fork();
+	FILE *f = fopen("/proc/sys/vm/unprivileged_userfaultfd", "r");
+
+	if (f && fgetc(f) != '0')
+		SKIP("unprivileged_userfaultfd is set");
+	if (pid) {
+		join_child(pid);
+		return;
+	}
+	if (!geteuid())
+		CHECK(!setresuid(65534, 65534, 65534));
+	if (!access("/dev/userfaultfd", R_OK | W_OK))
+		SKIP("everybody may use /dev/userfaultfd");
+	options.verbose = 1;
+	CHECK(backend_memfd.mesh_open() == -EPERM);
+	_exit(0);
+}
+
+static const struct test_case cases[] = {
+	{ "two_share_a_page", two_share_a_page },
+	{ "groups_grow", groups_grow },
+	{ "spans_of_several_pages", spans_of_several_pages },
+	{ "writes_end_a_merge", writes_end_a_merge },
+	{ "dead_spans_leave", dead_spans_leave },
+	{ "random_operations", random_operations },
+	{ "registered_buffers", registered_buffers },
+	{ "direct_reads", direct_reads },
+	{ "pipes_keep_their_contents", pipes_keep_their_contents },
+	{ "locked_and_protected", locked_and_protected },
+	{ "snapshot_by_fork", snapshot_by_fork },
+	{ "snapshot_by_clone", snapshot_by_clone },
+	{ "children_keep_files", children_keep_files },
+	{ "slots_freed_after_fork", slots_freed_after_fork },
+	{ "children_merge", children_merge },
+	{ "no_mapping_left", no_mapping_left },
+	{ "budget", budget },
+	{ "writers_wait", writers_wait },
+	{ "groups_under_writers", groups_under_writers },
+	{ "unprivileged", unprivileged },
+};
+
+TEST_MAIN(cases)

@@ -1,0 +1,506 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: The Mesh authors */
+/*
+ * backend_memfd.c: merging without the module.
+ *
+ * The arena is private anonymous memory, as if nothing were ever merged. A merge
+ * copies what is live in two spans into one place of a file (slots.h, store.h) and
+ * lets both addresses show it, privately. Each address only ever uses its own slots
+ * of what it shows. So a write to one does not have to reach the other, and the page
+ * that the kernel makes for the writer is that of a span which is not merged any
+ * more. The file changes nowhere but here.
+ *
+ * Whoever touches a span meanwhile waits for a userfaultfd. An ordinary span is moved
+ * away page by page; the kernel refuses that for pages that are pinned for I/O or in
+ * another process, and for locked or protected ones. A group's addresses are
+ * write-protected, and left alone if one of their pages was written to since.
+ *
+ * Nothing on the way from taking to letting go may touch the arena: no allocation,
+ * no symbol that is still to be bound.
+ *
+ * Threads: purge() is anybody's, the rest the daemon's.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "backend.h"
+#include "mappings.h"
+#include "message.h"
+#include "os.h"
+#include "pagemap.h"
+#include "region.h"
+#include "slots.h"
+#include "store.h"
+#include "uffd.h"
+
+/* Longest span of a small class. */
+#define SPAN_MAX	((size_t)8 * PAGE_SIZE)
+
+/**
+ * struct group - the spans that share one place, or one that does not
+ * @members: their addresses
+ * @nr: how many
+ * @len: bytes in each
+ * @slot: what they show, or SLOT_NONE
+ * @image: what is in them, once they are taken
+ */
+struct group {
+	const uintptr_t *members;
+	unsigned int nr;
+	size_t len;
+	uint32_t slot;
+	char *image;
+};
+
+/* Where spans are moved to, and what groups are copied to: two of each. */
+static char *scratch;
+static char images[2][SPAN_MAX];
+
+static uint32_t page_of(uintptr_t addr)
+{
+	return (uint32_t)region_page((const void *)addr);
+}
+
+static void wake_all(void)
+{
+	uffd_wake(region.base, (size_t)AREA_PAGES << PAGE_SHIFT);
+}
+
+/*
+ * Where that takes a mapping more than there may be, nobody is watched any more: see
+ * memfd_merge().
+ */
+static bool stuck;
+
+static void stop_watching(uintptr_t addr, size_t len)
+{
+	if (uffd_uncover(addr, len))
+		stuck = true;
+}
+
+/* Ordinary spans */
+
+/* Put back what was moved, or copied and then lost. The memory must come from somewhere. */
+static void restore(uintptr_t addr, const char *image, size_t len, size_t moved)
+{
+	size_t back;
+	int ret = uffd_move(addr, (uintptr_t)image, moved, &back);
+
+	while (ret) {
+		ret = uffd_copy(addr + back, image + back, moved - back);
+		if (ret)
+			os_sleep_ns(1000000);
+	}
+	stop_watching(addr, len);
+	wake_all();
+}
+
+static int move_away(struct group *g)
+{
+	uintptr_t addr = g->members[0];
+	size_t moved;
+	int ret = uffd_cover(addr, g->len, UFFDIO_REGISTER_MODE_MISSING);
+
+	if (ret)
+		return ret;
+	ret = uffd_move((uintptr_t)g->image, addr, g->len, &moved);
+	if (ret)
+		restore(addr, g->image, g->len, moved);
+	return ret;
+}
+
+/*
+ * After a fork pages are not ours alone, even when the child is gone, until they are
+ * written to.
+ */
+static int take_span(struct group *g)
+{
+	int ret = move_away(g);
+
+	if (ret != -EBUSY)
+		return ret;
+	if (os_madvise((void *)g->members[0], g->len, MADV_POPULATE_WRITE))
+		return ret;
+	return move_away(g);
+}
+
+/* Groups */
+
+static void leave_members(const struct group *g, unsigned int nr)
+{
+	for (unsigned int i = 0; i < nr; i++)
+		stop_watching(g->members[i], g->len);
+	wake_all();
+}
+
+/* MADV_COLD does next to nothing, but not to memory that is locked. */
+static int protect_member(const struct group *g, uintptr_t addr)
+{
+	int ret;
+
+	if (slots_shown(page_of(addr)) != g->slot)
+		return -EXDEV;
+	ret = os_madvise((void *)addr, g->len, MADV_COLD);
+	if (!ret)
+		ret = os_madvise((void *)addr, g->len, MADV_POPULATE_READ);
+	if (!ret)
+		ret = uffd_cover(addr, g->len, UFFDIO_REGISTER_MODE_WP);
+	if (ret)
+		return ret;
+	ret = uffd_protect(addr, g->len);
+	if (!ret && !pagemap_all_file(addr, g->len))
+		ret = -EAGAIN;
+	if (ret)
+		stop_watching(addr, g->len);
+	return ret;
+}
+
+static int take_group(struct group *g)
+{
+	unsigned int i;
+	int ret = 0;
+
+	for (i = 0; i < g->nr && !ret; i++)
+		ret = protect_member(g, g->members[i]);
+	if (ret) {
+		leave_members(g, i - 1);
+		return ret;
+	}
+	/* Any address will do: none of them has changed what the file has. */
+	if (os_read_memory(g->image, g->members[0], g->len) == (long)g->len)
+		return 0;
+	leave_members(g, g->nr);
+	return -EFAULT;
+}
+
+/* Either */
+
+static bool is_span(const struct group *g)
+{
+	return g->slot == SLOT_NONE;
+}
+
+/* @which: 0 or 1, for the space to put it in. */
+static int take(struct group *g, unsigned int which)
+{
+	g->image = is_span(g) ? scratch + which * SPAN_MAX : images[which];
+	return is_span(g) ? take_span(g) : take_group(g);
+}
+
+static void give_back(const struct group *g)
+{
+	if (is_span(g))
+		restore(g->members[0], g->image, g->len, g->len);
+	else
+		leave_members(g, g->nr);
+}
+
+/*
+ * The kernel could not make the mapping, and may have removed what was there. What
+ * was there is in g->image.
+ */
+static void rescue_span(const struct group *g)
+{
+	void *addr = (void *)g->members[0];
+
+	if (!os_map_at(addr, g->len))
+		memcpy(addr, g->image, g->len);
+	else
+		restore(g->members[0], g->image, g->len, g->len);
+}
+
+static int show_member(uintptr_t addr, size_t len, uint32_t slot)
+{
+	int ret = store_map(addr, len, slot);
+
+	if (!ret)
+		slots_show(page_of(addr), slot);
+	return ret;
+}
+
+/*
+ * Let every member show @slot. A member of a group for which that fails shows what it
+ * did before, where its own slots are, too; only merging it again is out of question.
+ */
+static int show(const struct group *g, uint32_t slot)
+{
+	unsigned int i;
+	int ret = 0;
+
+	for (i = 0; i < g->nr; i++) {
+		ret = show_member(g->members[i], g->len, slot);
+		if (ret && is_span(g))
+			rescue_span(g);
+		else if (ret)
+			stop_watching(g->members[i], g->len);
+	}
+	wake_all();
+	return is_span(g) ? ret : 0;
+}
+
+static bool is_live(const struct merge_req *req, size_t slot)
+{
+	return req->live[slot / 64] >> slot % 64 & 1;
+}
+
+/* Copy a stretch of an image to another image or, if that is NULL, to @slot. */
+static int put(char *to, uint32_t slot, const char *image, size_t off, size_t len)
+{
+	if (!to)
+		return store_write(slot, off, image + off, len);
+	memcpy(to + off, image + off, len);
+	return 0;
+}
+
+/* Copy what is live in @src to the image @to or, if that is NULL, to @slot. */
+static int put_live(const struct merge_req *req, const struct group *src, char *to,
+		    uint32_t slot)
+{
+	size_t size = req->slot_size, n = src->len / size, i, j;
+	int ret = 0;
+
+	for (i = 0; i < n && !ret; i = j + 1) {
+		for (j = i; j < n && is_live(req, j); j++)
+			;
+		if (j > i)
+			ret = put(to, slot, src->image, i * size, (j - i) * size);
+	}
+	return ret;
+}
+
+/* A place for both: where one of them would be at home, if nobody else is. */
+static uint32_t find_slot(const struct group *g, unsigned int pages)
+{
+	for (unsigned int i = 0; i < g->nr; i++) {
+		uint32_t page = page_of(g->members[i]);
+
+		if (!slots_prepare(page, pages) && store_claim(page, pages))
+			return page;
+	}
+	return SLOT_NONE;
+}
+
+/* @dst is where it can be added to: only @src has to be taken. */
+static int merge_into(struct merge_req *req, struct group *src, const struct group *dst)
+{
+	int ret = take(src, 1);
+
+	if (ret)
+		return ret;
+	ret = put_live(req, src, NULL, dst->slot);
+	if (ret)
+		give_back(src);
+	else
+		ret = show(src, dst->slot);
+	return ret;
+}
+
+/* Write both images to a new place, and show it. */
+static int merge_taken(struct merge_req *req, struct group *src, struct group *dst,
+		       uint32_t slot)
+{
+	int ret;
+
+	put_live(req, src, dst->image, slot);
+	ret = store_write(slot, 0, dst->image, dst->len);
+	if (ret) {
+		give_back(src);
+		give_back(dst);
+		return ret;
+	}
+	ret = show(dst, slot);
+	if (!ret)
+		return show(src, slot);
+	give_back(src);
+	return ret;
+}
+
+static int take_both(struct group *src, struct group *dst)
+{
+	int ret = take(dst, 0);
+
+	if (ret)
+		return ret;
+	ret = take(src, 1);
+	if (ret)
+		give_back(dst);
+	return ret;
+}
+
+static int merge_both(struct merge_req *req, struct group *src, struct group *dst)
+{
+	uint32_t slot = find_slot(dst, req->pages);
+	int ret;
+
+	if (slot == SLOT_NONE)
+		slot = find_slot(src, req->pages);
+	if (slot == SLOT_NONE)
+		return -EAGAIN;
+	ret = take_both(src, dst);
+	if (ret) {
+		slots_release(slot, true);
+		return ret;
+	}
+	ret = merge_taken(req, src, dst, slot);
+	slots_release(slot, false);
+	return ret;
+}
+
+static void clear_scratch(void)
+{
+	os_madvise(scratch, 2 * SPAN_MAX, MADV_DONTNEED);
+}
+
+static int merge_one(struct merge_req *req)
+{
+	size_t len = req->pages * PAGE_SIZE;
+	struct group src = {
+		.members = req->members,
+		.nr = req->nr_members,
+		.len = len,
+		.slot = slots_shown(page_of(req->src)),
+	};
+	struct group dst = {
+		.members = req->dst_members,
+		.nr = req->nr_dst_members,
+		.len = len,
+		.slot = slots_shown(page_of(req->dst)),
+	};
+	int ret;
+
+	if (len > SPAN_MAX)
+		return -EINVAL;
+	if (!mappings_take(2 * (src.nr + (is_span(&dst) ? 1 : 0))))
+		return -EMLINK;
+	ret = slots_prepare(page_of(req->src), req->pages);
+	if (!ret)
+		ret = slots_prepare(page_of(req->dst), req->pages);
+	if (ret)
+		return ret;
+	if (!is_span(&dst) && store_is_current(dst.slot))
+		ret = merge_into(req, &src, &dst);
+	else
+		ret = merge_both(req, &src, &dst);
+	clear_scratch();
+	return ret;
+}
+
+/* Closing the descriptor needs no mapping, and lets everybody go. */
+static void give_up(void)
+{
+	verbose("no meshing any more: the program has used up vm.max_map_count");
+	uffd_close();
+}
+
+static uint64_t memfd_merge(struct merge_req *reqs, unsigned int n)
+{
+	int ret = stuck ? -EMLINK : store_ready();
+	uint64_t saved = 0;
+
+	for (unsigned int i = 0; i < n; i++) {
+		reqs[i].result = ret ? ret : merge_one(&reqs[i]);
+		if (stuck && !ret) {
+			give_up();
+			ret = -EMLINK;
+		}
+		if (!reqs[i].result)
+			saved += reqs[i].pages * PAGE_SIZE;
+	}
+	return saved;
+}
+
+/* A view that is gone makes way for zeros; views of others stay as they are. */
+static int memfd_purge(void *addr, size_t len)
+{
+	uint32_t page, first = (uint32_t)region_page(addr);
+	uint32_t end = first + (uint32_t)(len >> PAGE_SHIFT);
+	int ret;
+
+	for (page = first; page < end && slots_shown(page) == SLOT_NONE; page++)
+		;
+	if (page == end)
+		return os_madvise(addr, len, MADV_DONTNEED);
+	ret = os_map_over(addr, len);
+	for (; page < end && !ret; page++)
+		slots_hide(page);
+	return ret;
+}
+
+static bool memfd_merged(const void *addr)
+{
+	return slots_shown((uint32_t)region_page(addr)) != SLOT_NONE;
+}
+
+/* For moving to it needs to be covered, but nobody waits for it. */
+static int open_scratch(void)
+{
+	if (!scratch) {
+		scratch = os_map(2 * SPAN_MAX);
+		if (!scratch)
+			return -ENOMEM;
+		os_madvise(scratch, 2 * SPAN_MAX, MADV_NOHUGEPAGE);
+	}
+	return uffd_cover((uintptr_t)scratch, 2 * SPAN_MAX, UFFDIO_REGISTER_MODE_WP);
+}
+
+static int open_uffd(void)
+{
+	stuck = false;
+	return uffd_open(UFFD_FEATURE_MOVE | UFFD_FEATURE_WP_HUGETLBFS_SHMEM, true);
+}
+
+/* What merging needs, in this order. */
+static const struct {
+	const char *what;
+	int (*open)(void);
+	void (*close)(void);
+} needs[] = {
+	{ "userfaultfd that serves system calls and moves pages", open_uffd, uffd_close },
+	{ "memory to move pages to", open_scratch, NULL },
+	{ "/proc/self/pagemap", pagemap_open, pagemap_close },
+	{ "number of mappings", mappings_open, NULL },
+	{ "memfd", store_open, store_close },
+};
+
+static void close_needs(unsigned int n)
+{
+	while (n--)
+		if (needs[n].close)
+			needs[n].close();
+}
+
+static void memfd_mesh_close(void)
+{
+	close_needs(ARRAY_SIZE(needs));
+}
+
+static int memfd_mesh_open(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(needs); i++) {
+		int ret = needs[i].open();
+
+		if (ret) {
+			verbose("no meshing: no %s: %s", needs[i].what, strerrordesc_np(-ret));
+			close_needs(i);
+			return ret;
+		}
+	}
+	return 0;
+}
+
+const struct backend_ops backend_memfd = {
+	.name = "memfd",
+	.arena_map = os_map_at,
+	.arena_grow = backend_grow_anon,
+	.purge = memfd_purge,
+	.purge_advice = MADV_DONTNEED,
+	.merged = memfd_merged,
+	.mesh_open = memfd_mesh_open,
+	.merge = memfd_merge,
+	.tidy = store_tidy,
+	.mesh_close = memfd_mesh_close,
+};

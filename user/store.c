@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: The Mesh authors */
+/*
+ * Files, and when they may be changed. What a relative can see of a file it was
+ * forked with. Forks that come after a slot's last view is gone do not matter, and
+ * those that come before it is written to see it as free; so it is enough to ask for
+ * relatives in between.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+
+#include "os.h"
+#include "region.h"
+#include "slots.h"
+#include "store.h"
+#include "witness.h"
+
+/**
+ * struct file - one file
+ * @fd: descriptor, -1 for the parent's
+ * @epoch: since when relatives can see it; 0: there is no such file
+ */
+struct file {
+	int fd;
+	unsigned long epoch;
+};
+
+/* By number; 0 is none. */
+static struct file files[SLOT_FILES];
+static unsigned int current;
+
+static uint64_t offset_of(uint32_t slot)
+{
+	return (uint64_t)slot << PAGE_SHIFT;
+}
+
+/* Would the kernel put huge pages into the file? Then holes would free nothing. */
+static int try_page(int fd)
+{
+	static const char page[PAGE_SIZE];
+	long ret = os_write_at(fd, page, PAGE_SIZE, 0);
+
+	if (ret < 0)
+		return (int)ret;
+	if (os_blocks(fd) > (int64_t)(PAGE_SIZE / 512))
+		return -EMEDIUMTYPE;
+	return os_punch(fd, 0, PAGE_SIZE);
+}
+
+static int make_fd(void)
+{
+	int ret, fd = os_memfd("mesh", false);
+
+	if (fd < 0)
+		return fd;
+	ret = os_truncate(fd, offset_of(AREA_PAGES));
+	if (!ret)
+		ret = try_page(fd);
+	if (ret) {
+		os_close(fd);
+		return ret;
+	}
+	return fd;
+}
+
+static unsigned int unused_number(void)
+{
+	for (unsigned int i = 1; i < SLOT_FILES; i++)
+		if (!files[i].epoch)
+			return i;
+	return 0;
+}
+
+/* Begin a new file. */
+static int make_file(void)
+{
+	unsigned int i = unused_number();
+	struct file *f = &files[i];
+	unsigned long epoch;
+
+	if (!i)
+		return -EMFILE;
+	epoch = witness_epoch();
+	if (!epoch)
+		return -EMFILE;
+	f->fd = make_fd();
+	if (f->fd < 0)
+		return f->fd;
+	f->epoch = epoch;
+	current = i;
+	return 0;
+}
+
+/* The parent's descriptors do not exist here; its daemon had them to itself. */
+int store_open(void)
+{
+	int ret = witness_open();
+
+	if (ret)
+		return ret;
+	for (unsigned int i = 1; i < SLOT_FILES; i++)
+		files[i].fd = -1;
+	current = 0;
+	ret = make_file();
+	if (ret)
+		witness_close();
+	return ret;
+}
+
+int store_ready(void)
+{
+	if (current && (!slots_nr_used(current) || witness_none_since(files[current].epoch)))
+		return 0;
+	return make_file();
+}
+
+bool store_claim(uint32_t slot, unsigned int nr)
+{
+	return slots_claim(slot, nr, current);
+}
+
+bool store_is_current(uint32_t slot)
+{
+	return slots_file(slot) == current;
+}
+
+int store_write(uint32_t slot, size_t off, const void *buf, size_t len)
+{
+	long ret = os_write_at(files[current].fd, buf, len, offset_of(slot) + off);
+
+	if (ret < 0)
+		return (int)ret;
+	return (size_t)ret == len ? 0 : -EIO;
+}
+
+int store_map(uintptr_t addr, size_t len, uint32_t slot)
+{
+	return os_map_file_over((void *)addr, len, files[current].fd, offset_of(slot));
+}
+
+static void drop_file(unsigned int i)
+{
+	if (files[i].fd >= 0)
+		os_close(files[i].fd);
+	files[i].epoch = 0;
+}
+
+static void tidy_slots(unsigned int i)
+{
+	uint32_t end = atomic_load_explicit(&region.arena_pages, memory_order_relaxed);
+	uint32_t slot, from = 0;
+	unsigned int nr;
+
+	while (from < end && slots_nr_unused(i)) {
+		slot = slots_unused(i, &from, &nr);
+		if (slot == SLOT_NONE)
+			continue;
+		if (files[i].fd < 0 ||
+		    !os_punch(files[i].fd, offset_of(slot), nr * PAGE_SIZE))
+			slots_clear(slot);
+	}
+}
+
+/* Only a number is left of a file of the parent's: its slots can be used anew. */
+static bool may_punch(const struct file *f)
+{
+	return f->fd < 0 || witness_none_since(f->epoch);
+}
+
+void store_tidy(void)
+{
+	for (unsigned int i = 1; i < SLOT_FILES; i++) {
+		if (!files[i].epoch)
+			continue;
+		if (slots_nr_unused(i) && may_punch(&files[i]))
+			tidy_slots(i);
+		if (i != current && !slots_nr_used(i) && !slots_nr_unused(i))
+			drop_file(i);
+	}
+}
+
+void store_close(void)
+{
+	for (unsigned int i = 1; i < SLOT_FILES; i++)
+		if (files[i].epoch && files[i].fd >= 0) {
+			os_close(files[i].fd);
+			files[i].fd = -1;
+		}
+	witness_close();
+	current = 0;
+}
