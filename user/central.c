@@ -366,6 +366,30 @@ size_t central_spans_hwm(void)
 	return atomic_load_explicit(&spans_hwm, memory_order_relaxed);
 }
 
+static size_t count_list(const struct span_list *l)
+{
+	size_t n = 0;
+
+	for (uint32_t id = l->first; id; id = span_at(id)->next)
+		n++;
+	return n;
+}
+
+void central_histogram(unsigned int cls, size_t counts[CENTRAL_LISTS], size_t *full,
+		       size_t *meshing)
+{
+	struct central *c = &centrals[cls];
+
+	lock_acquire(&c->lock);
+	*meshing = count_list(&c->meshing);
+	*full = c->nr_groups - *meshing;
+	for (unsigned int i = 0; i < CENTRAL_LISTS; i++) {
+		counts[i] = count_list(&c->partial[i]);
+		*full -= counts[i];
+	}
+	lock_release(&c->lock);
+}
+
 size_t central_meshed_pages(unsigned int cls)
 {
 	struct central *c = &centrals[cls];

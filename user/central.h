@@ -85,6 +85,16 @@ size_t central_spans_hwm(void);
 size_t central_meshed_pages(unsigned int cls);
 
 /**
+ * central_histogram() - mesh groups of a class by how full they are
+ * @cls: size class
+ * @counts: set to the lengths of the partial lists
+ * @full: set to the number of groups without a free slot
+ * @meshing: set to the number of those that are isolated
+ */
+void central_histogram(unsigned int cls, size_t counts[CENTRAL_LISTS], size_t *full,
+		       size_t *meshing);
+
+/**
  * struct mesh_cand - snapshot of one mesh group that is isolated from allocation
  * @span: the group's head
  * @live: OR of own[] of all members when the snapshot was taken; slots may be

@@ -131,7 +131,7 @@ static int open_kick(void)
 /* Get what a daemon cannot do without. Returns the kick descriptor or -errno. */
 static int prepare(void)
 {
-	int ret = fdtable_make_private(options.verbose);
+	int ret = fdtable_make_private(options.verbose || options.dump_signals);
 
 	if (ret < 0) {
 		verbose("no meshing: no private descriptor table: %s",
@@ -230,7 +230,7 @@ void daemon_start(void)
 	errno = saved_errno;
 }
 
-static void kick(void)
+void daemon_kick(void)
 {
 	if (atomic_load(&state) == RUNNING)
 		os_tgkill(atomic_load(&home), atomic_load(&daemon_tid), KICK);
@@ -240,7 +240,7 @@ static void kick(void)
 void daemon_wake(void)
 {
 	if (atomic_exchange(&daemon_wake_at, ULONG_MAX) != ULONG_MAX)
-		kick();
+		daemon_kick();
 }
 
 void daemon_heap_grown(size_t bytes)
@@ -298,7 +298,7 @@ bool daemon_trim(void)
 	if (daemon_serves()) {
 		uint32_t asked = atomic_fetch_add(&trims_asked, 1) + 1;
 
-		kick();
+		daemon_kick();
 		await_trim(asked);
 	} else {
 		mesher_purge(&heap_arena, ops, &loop_poll, SIZE_MAX);
@@ -324,7 +324,7 @@ void daemon_thread_exit(void)
 	if (atomic_load(&state) != RUNNING)
 		return;
 	atomic_store(&mesher_quit, true);
-	kick();
+	daemon_kick();
 	pthread_join(daemon_thread, NULL);
 }
 

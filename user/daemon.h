@@ -38,6 +38,13 @@ void daemon_start(void);
 void daemon_wake(void);
 
 /**
+ * daemon_kick() - have the daemon look for requests, if there is one
+ *
+ * Safe in signal handlers.
+ */
+void daemon_kick(void);
+
+/**
  * daemon_heap_grown() - one of the areas now has @bytes of memory mapped
  *
  * Under the lock of the page heap; decides whether a daemon is wanted.

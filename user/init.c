@@ -6,6 +6,7 @@
  * but libc's registration functions may: the thread that sets up passes.
  */
 #include "central.h"
+#include "dump.h"
 #include "init.h"
 #include "lock.h"
 #include "options.h"
@@ -34,6 +35,7 @@ static bool set_up_tables(void)
 static void register_handlers(void)
 {
 	in_init = true;
+	dump_init();
 	tcache_init();
 	in_init = false;
 }

@@ -105,6 +105,9 @@ void options_init(char *const *envp)
 			set_option(*envp);
 	if (!options.background)
 		options.daemon = 0;
+	/* The daemon is who prints. */
+	if (options.dump_signals)
+		options.start_kib = 0;
 }
 
 unsigned int options_period_ms(void)

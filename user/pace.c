@@ -20,6 +20,7 @@
 
 #include "backend.h"
 #include "daemon.h"
+#include "dump.h"
 #include "loop.h"
 #include "mesher.h"
 #include "message.h"
@@ -120,7 +121,11 @@ static void open_loop(struct pace *p)
 static void wait_once(struct pace *p, uint64_t ns)
 {
 	struct signalfd_siginfo si;
-	int ret = p->loop->wait(ns);
+	int ret;
+
+	/* A kick ends the wait, and what it was for is looked for before the next one. */
+	dump_serve();
+	ret = p->loop->wait(ns);
 
 	if (ret < 0) {
 		verbose("%s loop failed: %s; using poll", p->loop->name,

@@ -191,6 +191,34 @@ void stats_dump(int fd)
 	text_flush(&t);
 }
 
+/* Groups by how full they are: eighths, then the full ones, then how many are being meshed. */
+static void histogram_class(struct text *t, unsigned int cls)
+{
+	size_t counts[CENTRAL_LISTS], full, meshing;
+
+	central_histogram(cls, counts, &full, &meshing);
+	text_printf(t, "  %6u", sizeclasses[cls].size);
+	for (unsigned int i = 0; i < CENTRAL_LISTS; i++)
+		text_printf(t, " %7zu", counts[i]);
+	text_printf(t, " %7zu %7zu\n", full, meshing);
+}
+
+void stats_histogram_dump(int fd)
+{
+	char buf[1024];
+	struct text t = { .fd = fd, .size = sizeof(buf), .buf = buf };
+
+	text_printf(&t, "libmesh: mesh groups by size and eighths of their slots in use\n");
+	text_printf(&t, "  %6s", "size");
+	for (unsigned int i = 0; i < CENTRAL_LISTS; i++)
+		text_printf(&t, "    <%u/%u", i + 1, CENTRAL_LISTS);
+	text_printf(&t, " %7s %7s\n", "full", "meshing");
+	for (unsigned int cls = 1; cls < NR_CLASSES; cls++)
+		if (centrals[cls].nr_spans)
+			histogram_class(&t, cls);
+	text_flush(&t);
+}
+
 static void xml_heap(struct text *t, const char *name, const struct heap_stats *h)
 {
 	text_printf(t, "<heap name=\"%s\">\n", name);

@@ -110,6 +110,14 @@ size_t stats_resident(void);
 void stats_brief(int fd, unsigned int level);
 
 /**
+ * stats_histogram_dump() - how full the spans of each class are, to a descriptor
+ * @fd: descriptor
+ *
+ * Counts by walking lists, under the lock of one class at a time.
+ */
+void stats_histogram_dump(int fd);
+
+/**
  * stats_text() - print for humans
  * @t: sink
  */
