@@ -2,12 +2,14 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Mesh authors
 #
-# sleeper.sh LIBMESH SLEEPER - a sleeping and a writing program get smaller, with every way
-# to keep writers out and every loop. Needs /dev/meshhelper; prints TAP.
+# sleeper.sh LIBMESH SLEEPER [BACKEND] - a sleeping and a writing program get smaller, with
+# every way to keep writers out and every loop. BACKEND is helper, which needs
+# /dev/meshhelper, or memfd, which needs userfaultfd and Linux 6.8. Prints TAP.
 
 set -u
 lib=$1
 sleeper=$2
+export MESH_BACKEND="${3:-helper}"
 n=0
 failed=0
 
@@ -37,14 +39,19 @@ check()
 		sed 's/^/# /'
 }
 
-if [ ! -c /dev/meshhelper ]; then
-	echo "1..0 # SKIP no /dev/meshhelper"
+# Does the backend say that it cannot merge?
+refusal=$(MESH_VERBOSE=1 LD_PRELOAD="$lib" "$sleeper" -n 50000 -t 1 2>&1 |
+	sed -n 's/^libmesh: no meshing: //p')
+if [ -n "$refusal" ]; then
+	echo "1..0 # SKIP $refusal"
 	exit 0
 fi
 
+# The memfd backend has one way only.
 protections=zap
-case $(uname -r) in
-6.[0-6].*) ;;
+case $MESH_BACKEND-$(uname -r) in
+memfd-*) protections=auto ;;
+helper-6.[0-6].*) ;;
 *) protections="uffd zap" ;;
 esac
 
@@ -67,7 +74,7 @@ for protect in $protections; do
 	check "pages_of_many_$protect" "MESH_PROTECT=$protect" -- \
 		-n 60000 -s 700 -t 10 -d 30 -w 2
 done
-check "defaults" MESH_BACKEND=helper -- -s 400 -t 10 -d 30 -w 1
+check "defaults" "MESH_BACKEND=$MESH_BACKEND" -- -s 400 -t 10 -d 30 -w 1
 n=$((n + 1))
 if start_often; then
 	echo "ok $n start_often"
