@@ -56,6 +56,20 @@ struct merge_req {
 };
 
 /**
+ * struct renew_req - a span that has been merged
+ * @addr: its address
+ * @pages: pages in it
+ * @slot_size: bytes in a slot
+ * @live: the slots in use at this address
+ */
+struct renew_req {
+	uintptr_t addr;
+	uint32_t pages;
+	uint32_t slot_size;
+	uint64_t live[MERGE_LIVE_WORDS];
+};
+
+/**
  * struct backend_ops - one source of arena memory
  * @name: as in MESH_BACKEND and in messages
  * @arena_map: map the first @len zero bytes at @addr, where nothing may be
@@ -70,6 +84,9 @@ struct merge_req {
  *	said why. NULL if this backend cannot merge
  * @merge: daemon only: try every request, fill in every result; bytes of PSS
  *	saved, as the kernel counts them
+ * @may_renew: daemon only: is it time to renew() again? NULL if merges last
+ * @renew: daemon only: merge a span anew if it was written to and is left alone
+ *	now; whether it was. Nobody is given slots in it meanwhile
  * @tidy: daemon only: give back what merges have left over, if anything. May be NULL
  * @mesh_close: daemon only: undo mesh_open()
  */
@@ -82,6 +99,8 @@ struct backend_ops {
 	bool (*merged)(const void *addr);
 	int (*mesh_open)(void);
 	uint64_t (*merge)(struct merge_req *reqs, unsigned int n);
+	bool (*may_renew)(void);
+	bool (*renew)(const struct renew_req *req);
 	void (*tidy)(void);
 	void (*mesh_close)(void);
 };

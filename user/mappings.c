@@ -4,11 +4,11 @@
  * Counting the lines of /proc/self/maps. Both files are opened each time: a program
  * may change its root, and the limit may be raised.
  */
-#include <errno.h>
 #include <fcntl.h>
 
 #include "mappings.h"
 #include "os.h"
+#include "proc.h"
 
 /* An eighth of all mappings and this many are the program's. */
 #define RESERVED	512
@@ -23,20 +23,10 @@ static uint64_t count_again;
 
 static int read_limit(void)
 {
-	char text[32];
-	long len, value = 0, i;
-	int fd = os_open("/proc/sys/vm/max_map_count", O_RDONLY | O_CLOEXEC);
+	long value = proc_number("/proc/sys/vm/max_map_count", "");
 
-	if (fd < 0)
-		return fd;
-	len = os_read(fd, text, sizeof(text));
-	os_close(fd);
-	if (len < 0)
-		return (int)len;
-	for (i = 0; i < len && text[i] >= '0' && text[i] <= '9'; i++)
-		value = value * 10 + (text[i] - '0');
 	limit = value - value / 8 - RESERVED;
-	return 0;
+	return value < 0 ? (int)value : 0;
 }
 
 static int count(void)

@@ -84,12 +84,14 @@ static uint64_t last_checkpoint;
  * @cls: size class
  * @sc: its sizes
  * @lim: limits of a merged group
+ * @renew: merge anew what was written to
  */
 struct step {
 	const struct backend_ops *ops;
 	unsigned int cls;
 	const struct sizeclass *sc;
 	struct search_limits lim;
+	bool renew;
 };
 
 /*
@@ -275,6 +277,32 @@ static unsigned int merge_window(const struct step *st, struct mesh_cand *c,
 	return merged;
 }
 
+static unsigned int renew_group(const struct step *st, const struct span *head)
+{
+	struct renew_req req = { .pages = st->sc->pages, .slot_size = st->sc->size };
+	const struct span *s = head;
+	unsigned int n = 0;
+
+	do {
+		req.addr = (uintptr_t)span_addr(s);
+		memcpy(req.live, s->own, sizeof(req.live));
+		n += st->ops->renew(&req);
+		s = span_group_next(s);
+	} while (s != head);
+	return n;
+}
+
+/* Among the @n groups that are held; slots that are freed meanwhile do not matter. */
+static void renew_groups(const struct step *st, unsigned int n)
+{
+	unsigned int i, renewed = 0;
+
+	for (i = 0; i < n && !must_stop(); i++)
+		if (scratch->cand[i].span && scratch->cand[i].nr_members > 1)
+			renewed += renew_group(st, scratch->cand[i].span);
+	mesh_stat_add(&mesh_stats.renewed, renewed);
+}
+
 /*
  * One step: up to HELD groups of one class.
  *
@@ -292,6 +320,8 @@ static bool mesh_step(const struct step *st, struct mesh_outcome *out)
 		out->merged += merge_window(st, c, n);
 		held += n;
 	} while (n == SEARCH_MAX && held < HELD && !must_stop());
+	if (st->renew)
+		renew_groups(st, held);
 	central_putback(st->cls, scratch->cand, held);
 	end_step();
 	out->candidates += held;
@@ -299,7 +329,7 @@ static bool mesh_step(const struct step *st, struct mesh_outcome *out)
 }
 
 static struct mesh_outcome mesh_class(const struct backend_ops *ops,
-				      unsigned int cls)
+				      unsigned int cls, bool renew)
 {
 	const struct step st = {
 		.ops = ops,
@@ -309,6 +339,7 @@ static struct mesh_outcome mesh_class(const struct backend_ops *ops,
 			.slots = sizeclasses[cls].slots,
 			.members = MERGE_MAX_MEMBERS,
 		},
+		.renew = renew,
 	};
 	struct mesh_outcome out = { 0 };
 
@@ -332,15 +363,16 @@ static void set_skip(unsigned int cls, const struct mesh_outcome *out)
 
 struct mesh_outcome mesher_pass(const struct backend_ops *ops, bool all)
 {
+	bool renew = ops->may_renew && ops->may_renew();
 	struct mesh_outcome sum = { 0 }, out;
 	unsigned int cls;
 
 	for (cls = 1; cls <= NR_SMALL_CLASSES; cls++) {
-		if (!all && skip[cls].now) {
+		if (!all && !renew && skip[cls].now) {
 			skip[cls].now--;
 			continue;
 		}
-		out = mesh_class(ops, cls);
+		out = mesh_class(ops, cls, renew);
 		set_skip(cls, &out);
 		sum.candidates += out.candidates;
 		sum.merged += out.merged;
