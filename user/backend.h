@@ -82,9 +82,11 @@ struct renew_req {
  *	used anew without a purge(), then. NULL: that does not matter
  * @mesh_open: daemon only: acquire what merge() needs; 0, or -errno after it has
  *	said why. NULL if this backend cannot merge
+ * @frontier: daemon only: merge only spans below this page. NULL: all
  * @merge: daemon only: try every request, fill in every result; bytes of PSS
  *	saved, as the kernel counts them
- * @may_renew: daemon only: is it time to renew() again? NULL if merges last
+ * @begin_pass: daemon only, with no lock held: get ready; should the pass renew()?
+ *	NULL if merges last
  * @renew: daemon only: merge a span anew if it was written to and is left alone
  *	now; whether it was. Nobody is given slots in it meanwhile
  * @tidy: daemon only: give back what merges have left over, if anything. May be NULL
@@ -98,8 +100,9 @@ struct backend_ops {
 	int purge_advice;
 	bool (*merged)(const void *addr);
 	int (*mesh_open)(void);
+	uint32_t (*frontier)(void);
 	uint64_t (*merge)(struct merge_req *reqs, unsigned int n);
-	bool (*may_renew)(void);
+	bool (*begin_pass)(void);
 	bool (*renew)(const struct renew_req *req);
 	void (*tidy)(void);
 	void (*mesh_close)(void);

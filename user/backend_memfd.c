@@ -380,7 +380,8 @@ static int merge_one(struct merge_req *req)
 
 	if (len > SPAN_MAX)
 		return -EINVAL;
-	if (!mappings_take(2 * (src.nr + (is_span(&dst) ? 1 : 0))))
+	/* Members of groups have mappings of their own. */
+	if (!mappings_take(MAPPINGS_OF_MERGE / 2 * (is_span(&src) + is_span(&dst))))
 		return -EMLINK;
 	ret = slots_prepare(page_of(req->src), req->pages);
 	if (!ret)
@@ -464,11 +465,12 @@ static int renew_protected(const struct renew_req *req, const struct group *g)
  * Pages in a view of a file do not tell whether they are pinned. Long pins are counted
  * by the kernel, and short ones are of direct I/O, which takes a sector at least.
  */
-static bool memfd_may_renew(void)
+static bool memfd_begin_pass(void)
 {
 	static uint64_t next;
 	uint64_t now = os_now_ns();
 
+	mappings_refresh();
 	if (now < next || stuck || proc_number("/proc/self/status", "\nVmPin:") != 0)
 		return false;
 	next = now + RENEW_EVERY;
@@ -585,8 +587,9 @@ const struct backend_ops backend_memfd = {
 	.purge_advice = MADV_DONTNEED,
 	.merged = memfd_merged,
 	.mesh_open = memfd_mesh_open,
+	.frontier = mappings_frontier,
 	.merge = memfd_merge,
-	.may_renew = memfd_may_renew,
+	.begin_pass = memfd_begin_pass,
 	.renew = memfd_renew,
 	.tidy = store_tidy,
 	.mesh_close = memfd_mesh_close,

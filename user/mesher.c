@@ -303,6 +303,18 @@ static void renew_groups(const struct step *st, unsigned int n)
 	mesh_stat_add(&mesh_stats.renewed, renewed);
 }
 
+/* Move what is behind the frontier to the end of the window; how many are not. */
+static unsigned int within_frontier(const struct step *st, struct mesh_cand *c,
+				    unsigned int n)
+{
+	uint32_t frontier = st->ops->frontier ? st->ops->frontier() : AREA_PAGES;
+	unsigned int i;
+
+	for (i = 0; i < n; i++)
+		scratch->tired[i] = c[i].span->page >= frontier;
+	return retire(c, n);
+}
+
 /*
  * One step: up to HELD groups of one class.
  *
@@ -317,7 +329,7 @@ static bool mesh_step(const struct step *st, struct mesh_outcome *out)
 		struct mesh_cand *c = &scratch->cand[held];
 
 		n = central_isolate(st->cls, c, SEARCH_MAX);
-		out->merged += merge_window(st, c, n);
+		out->merged += merge_window(st, c, within_frontier(st, c, n));
 		held += n;
 	} while (n == SEARCH_MAX && held < HELD && !must_stop());
 	if (st->renew)
@@ -361,22 +373,34 @@ static void set_skip(unsigned int cls, const struct mesh_outcome *out)
 	skip[cls].now = skip[cls].next;
 }
 
+static void visit_class(const struct backend_ops *ops, unsigned int cls, bool all,
+			bool renew, struct mesh_outcome *sum)
+{
+	struct mesh_outcome out;
+
+	if (!all && !renew && skip[cls].now) {
+		skip[cls].now--;
+		return;
+	}
+	out = mesh_class(ops, cls, renew);
+	set_skip(cls, &out);
+	sum->candidates += out.candidates;
+	sum->merged += out.merged;
+}
+
+/* Spans of many pages first: one merge, or one mapping, saves more. */
 struct mesh_outcome mesher_pass(const struct backend_ops *ops, bool all)
 {
-	bool renew = ops->may_renew && ops->may_renew();
-	struct mesh_outcome sum = { 0 }, out;
+	bool renew = ops->begin_pass && ops->begin_pass();
+	struct mesh_outcome sum = { 0 };
 	unsigned int cls;
 
-	for (cls = 1; cls <= NR_SMALL_CLASSES; cls++) {
-		if (!all && !renew && skip[cls].now) {
-			skip[cls].now--;
-			continue;
-		}
-		out = mesh_class(ops, cls, renew);
-		set_skip(cls, &out);
-		sum.candidates += out.candidates;
-		sum.merged += out.merged;
-	}
+	for (cls = 1; cls <= NR_SMALL_CLASSES; cls++)
+		if (sizeclasses[cls].pages > 1)
+			visit_class(ops, cls, all, renew, &sum);
+	for (cls = 1; cls <= NR_SMALL_CLASSES; cls++)
+		if (sizeclasses[cls].pages == 1)
+			visit_class(ops, cls, all, renew, &sum);
 	mesh_stat_add(&mesh_stats.passes, 1);
 	mesh_stat_add(&mesh_stats.candidates, sum.candidates);
 	return sum;

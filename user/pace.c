@@ -159,7 +159,7 @@ static uint64_t longest_doze(struct pace *p)
 {
 	unsigned long renewed = atomic_load(&mesh_stats.renewed);
 
-	if (!p->can_mesh || !p->ops->may_renew)
+	if (!p->can_mesh || !p->ops->begin_pass)
 		return LOOP_FOREVER;
 	if (renewed != p->renewed || !p->doze)
 		p->doze = FIRST_DOZE;

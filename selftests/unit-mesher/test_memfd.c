@@ -208,15 +208,15 @@ static void renewals_are_careful(void)
 	CHECK(write(p[1], "", 1) == 1);
 	join_child(pid);
 	heap_verify();
-	CHECK(backend_memfd.may_renew());
-	CHECK(!backend_memfd.may_renew());
+	CHECK(backend_memfd.begin_pass());
+	CHECK(!backend_memfd.begin_pass());
 	sleep(3);
 	if (io_uring_queue_init(4, &ring, 0))
 		SKIP("no io_uring");
 	CHECK(!io_uring_register_buffers(&ring, &iov, 1));
-	CHECK(!backend_memfd.may_renew());
+	CHECK(!backend_memfd.begin_pass());
 	CHECK(!io_uring_unregister_buffers(&ring));
-	CHECK(backend_memfd.may_renew());
+	CHECK(backend_memfd.begin_pass());
 }
 
 static void dead_spans_leave(void)
@@ -656,9 +656,12 @@ static void budget(void)
 	heap_fill_diagonal();
 	n = use_up_mappings(max_map_count() / 8 + 900);
 	sleep(4);
+	backend_memfd.begin_pass();
+	CHECK(backend_memfd.frontier());
 	for (i = 0; i < 512; i += 2)
 		merged += heap_merge(i, i + 1) == 0;
 	CHECK(n && merged > 10 && merged < 200);
+	CHECK(!backend_memfd.frontier());
 	CHECK(mappings() < max_map_count() - max_map_count() / 8);
 	heap_verify();
 }
