@@ -83,6 +83,7 @@ struct renew_req {
  * @mesh_open: daemon only: acquire what merge() needs; 0, or -errno after it has
  *	said why. NULL if this backend cannot merge
  * @frontier: daemon only: merge only spans below this page. NULL: all
+ * @slice: pairs that merge() should be given at a time: fork waits for them
  * @merge: daemon only: try every request, fill in every result; bytes of PSS
  *	saved, as the kernel counts them
  * @begin_pass: daemon only, with no lock held: get ready; should the pass renew()?
@@ -101,6 +102,7 @@ struct backend_ops {
 	bool (*merged)(const void *addr);
 	int (*mesh_open)(void);
 	uint32_t (*frontier)(void);
+	unsigned int slice;
 	uint64_t (*merge)(struct merge_req *reqs, unsigned int n);
 	bool (*begin_pass)(void);
 	bool (*renew)(const struct renew_req *req);

@@ -588,6 +588,7 @@ const struct backend_ops backend_memfd = {
 	.merged = memfd_merged,
 	.mesh_open = memfd_mesh_open,
 	.frontier = mappings_frontier,
+	.slice = 8,
 	.merge = memfd_merge,
 	.begin_pass = memfd_begin_pass,
 	.renew = memfd_renew,

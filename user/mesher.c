@@ -34,9 +34,6 @@
 /* Searches in one window. */
 #define ROUNDS	6
 
-/* Pairs merged between two looks at whether somebody wants to fork. */
-#define SLICE	32
-
 /* Runs purged together, and pages after which no more are added: fork waits. */
 #define PURGE_BATCH	64
 #define PURGE_PAGES	4096
@@ -219,11 +216,12 @@ static unsigned int commit(const struct step *st, struct mesh_cand *c,
 static unsigned int merge_pairs(const struct step *st, struct mesh_cand *c,
 				unsigned int found)
 {
-	unsigned int i, j, some, merged = 0;
+	unsigned int i, j, some, merged = 0, slice = st->ops->slice;
 	uint64_t saved = 0;
 
+	/* Between two slices somebody may want to fork. */
 	for (i = 0; i < found && !must_stop(); i += some) {
-		some = found - i < SLICE ? found - i : SLICE;
+		some = found - i < slice ? found - i : slice;
 		for (j = i; j < i + some; j++)
 			build_request(st, c, j);
 		saved += st->ops->merge(&scratch->reqs[i], some);

@@ -260,6 +260,7 @@ static const struct backend_ops fake_backend = {
 	.name = "fake",
 	.purge_advice = MADV_DONTNEED,
 	.mesh_open = fake_open,
+	.slice = 32,
 	.merge = fake_merge,
 	.mesh_close = fake_close,
 };
