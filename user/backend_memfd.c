@@ -90,16 +90,20 @@ static void stop_watching(uintptr_t addr, size_t len)
 
 /* Ordinary spans */
 
-/* Put back what was moved, or copied and then lost. The memory must come from somewhere. */
+/*
+ * Put back what was moved. The kernel may have to copy it, and the memory for that must
+ * come from somewhere; any other error means that the program has removed the mapping.
+ */
 static void restore(uintptr_t addr, const char *image, size_t len, size_t moved)
 {
 	size_t back;
 	int ret = uffd_move(addr, (uintptr_t)image, moved, &back);
 
-	while (ret) {
+	if (ret)
 		ret = uffd_copy(addr + back, image + back, moved - back);
-		if (ret)
-			os_sleep_ns(1000000);
+	while (ret == -ENOMEM) {
+		os_sleep_ns(1000000);
+		ret = uffd_copy(addr + back, image + back, moved - back);
 	}
 	stop_watching(addr, len);
 	wake_all();

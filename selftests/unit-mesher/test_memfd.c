@@ -185,7 +185,7 @@ static void written_spans_are_renewed(void)
 /* Not while children can see it, nor while anything is pinned for long. */
 static void renewals_are_careful(void)
 {
-	static char page[PAGE_SIZE] __attribute__((aligned(PAGE_SIZE)));
+	static char page[PAGE_SIZE];
 	struct iovec iov = { page, sizeof(page) };
 	struct io_uring ring;
 	int p[2];
