@@ -86,6 +86,35 @@ static void join_child(pid_t pid)
 	CHECK(status == 0);
 }
 
+/* A child that looks at its heap when it is told to, and ends. */
+struct witness {
+	pid_t pid;
+	int tell;
+};
+
+static struct witness start_witness(void)
+{
+	struct witness w;
+	int p[2];
+	char c;
+
+	CHECK(!pipe(p));
+	w.tell = p[1];
+	w.pid = fork_any(false);
+	if (!w.pid) {
+		CHECK(read(p[0], &c, 1) == 1);
+		heap_verify();
+		_exit(0);
+	}
+	return w;
+}
+
+static void end_witness(const struct witness *w)
+{
+	CHECK(write(w->tell, "", 1) == 1);
+	join_child(w->pid);
+}
+
 static void two_share_a_page(void)
 {
 	set_up(4, 1);
@@ -188,25 +217,16 @@ static void renewals_are_careful(void)
 	static char page[PAGE_SIZE];
 	struct iovec iov = { page, sizeof(page) };
 	struct io_uring ring;
-	int p[2];
-	pid_t pid;
-	char c;
+	struct witness child;
 
 	set_up(4, 1);
 	heap_fill_diagonal();
 	CHECK(!heap_merge(0, 1));
-	CHECK(!pipe(p));
-	pid = fork();
-	if (!pid) {
-		CHECK(read(p[0], &c, 1) == 1);
-		heap_verify();
-		_exit(0);
-	}
+	child = start_witness();
 	heap_write(0, 0);
 	CHECK(!heap_renew(0));
 	CHECK(!heap_renew(0));
-	CHECK(write(p[1], "", 1) == 1);
-	join_child(pid);
+	end_witness(&child);
 	heap_verify();
 	CHECK(backend_memfd.begin_pass());
 	CHECK(!backend_memfd.begin_pass());
@@ -515,27 +535,18 @@ static void snapshot_by_clone(void)
 static void children_keep_files(void)
 {
 	unsigned int i;
-	int p[2];
-	pid_t pid;
-	char c;
+	struct witness child;
 
 	set_up(64, 1);
 	heap_fill_diagonal();
 	for (i = 0; i < 32; i++)
 		CHECK(!heap_merge(2 * i, 2 * i + 1));
-	CHECK(!pipe(p));
-	pid = fork();
-	if (!pid) {
-		CHECK(read(p[0], &c, 1) == 1);
-		heap_verify();
-		_exit(0);
-	}
+	child = start_witness();
 	for (i = 0; i < 64; i++)
 		CHECK(!heap_kill(i));
 	backend_memfd.tidy();
 	CHECK(file_kib() == 32 * 4);
-	CHECK(write(p[1], "", 1) == 1);
-	join_child(pid);
+	end_witness(&child);
 	backend_memfd.tidy();
 	CHECK(file_kib() == 0);
 }
@@ -543,27 +554,18 @@ static void children_keep_files(void)
 /* A slot that is free here may be in use in a child, at the same place of a file. */
 static void slots_freed_after_fork(void)
 {
-	int p[2];
-	pid_t pid;
-	char c;
+	struct witness child;
 
 	set_up(4, 1);
 	heap_fill_diagonal();
 	heap_fill(1, 5);
 	CHECK(!heap_merge(0, 1));
-	CHECK(!pipe(p));
-	pid = fork();
-	if (!pid) {
-		CHECK(read(p[0], &c, 1) == 1);
-		heap_verify();
-		_exit(0);
-	}
+	child = start_witness();
 	heap_free(1, 5);
 	heap_fill(2, 5);
 	CHECK(!heap_merge(2, 1));
 	CHECK(frame_of(2) == frame_of(1));
-	CHECK(write(p[1], "", 1) == 1);
-	join_child(pid);
+	end_witness(&child);
 	heap_verify();
 }
 
