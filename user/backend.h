@@ -56,6 +56,20 @@ struct merge_req {
 };
 
 /**
+ * struct renew_req - a span that has been merged
+ * @addr: its address
+ * @pages: pages in it
+ * @slot_size: bytes in a slot
+ * @live: the slots in use at this address
+ */
+struct renew_req {
+	uintptr_t addr;
+	uint32_t pages;
+	uint32_t slot_size;
+	uint64_t live[MERGE_LIVE_WORDS];
+};
+
+/**
  * struct backend_ops - one source of arena memory
  * @name: as in MESH_BACKEND and in messages
  * @arena_map: map the first @len zero bytes at @addr, where nothing may be
@@ -68,8 +82,14 @@ struct merge_req {
  *	used anew without a purge(), then. NULL: that does not matter
  * @mesh_open: daemon only: acquire what merge() needs; 0, or -errno after it has
  *	said why. NULL if this backend cannot merge
+ * @frontier: daemon only: merge only spans below this page. NULL: all
+ * @slice: pairs that merge() should be given at a time: fork waits for them
  * @merge: daemon only: try every request, fill in every result; bytes of PSS
  *	saved, as the kernel counts them
+ * @begin_pass: daemon only, with no lock held: get ready; should the pass renew()?
+ *	NULL if merges last
+ * @renew: daemon only: merge a span anew if it was written to and is left alone
+ *	now; whether it was. Nobody is given slots in it meanwhile
  * @tidy: daemon only: give back what merges have left over, if anything. May be NULL
  * @mesh_close: daemon only: undo mesh_open()
  */
@@ -81,7 +101,11 @@ struct backend_ops {
 	int purge_advice;
 	bool (*merged)(const void *addr);
 	int (*mesh_open)(void);
+	uint32_t (*frontier)(void);
+	unsigned int slice;
 	uint64_t (*merge)(struct merge_req *reqs, unsigned int n);
+	bool (*begin_pass)(void);
+	bool (*renew)(const struct renew_req *req);
 	void (*tidy)(void);
 	void (*mesh_close)(void);
 };

@@ -375,6 +375,7 @@ const struct backend_ops backend_helper = {
 	.purge = helper_purge,
 	.purge_advice = MADV_REMOVE,
 	.mesh_open = helper_mesh_open,
+	.slice = 32,
 	.merge = helper_merge,
 	.mesh_close = helper_mesh_close,
 };

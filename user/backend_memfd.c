@@ -13,7 +13,8 @@
  * Whoever touches a span meanwhile waits for a userfaultfd. An ordinary span is moved
  * away page by page; the kernel refuses that for pages that are pinned for I/O or in
  * another process, and for locked or protected ones. A group's addresses are
- * write-protected, and left alone if one of their pages was written to since.
+ * write-protected, and left alone if one of their pages was written to since. When
+ * those have been the same for a while, they are dropped again: renewal.
  *
  * Nothing on the way from taking to letting go may touch the arena: no allocation,
  * no symbol that is still to be bound.
@@ -30,6 +31,7 @@
 #include "message.h"
 #include "os.h"
 #include "pagemap.h"
+#include "proc.h"
 #include "region.h"
 #include "slots.h"
 #include "store.h"
@@ -37,6 +39,12 @@
 
 /* Longest span of a small class. */
 #define SPAN_MAX	((size_t)8 * PAGE_SIZE)
+
+/* Between two looks at spans that were written to. */
+#define RENEW_EVERY	(2 * 1000000000ULL)
+
+/* No direct I/O is smaller. */
+#define SECTOR		512u
 
 /**
  * struct group - the spans that share one place, or one that does not
@@ -82,16 +90,20 @@ static void stop_watching(uintptr_t addr, size_t len)
 
 /* Ordinary spans */
 
-/* Put back what was moved, or copied and then lost. The memory must come from somewhere. */
+/*
+ * Put back what was moved. The kernel may have to copy it, and the memory for that must
+ * come from somewhere; any other error means that the program has removed the mapping.
+ */
 static void restore(uintptr_t addr, const char *image, size_t len, size_t moved)
 {
 	size_t back;
 	int ret = uffd_move(addr, (uintptr_t)image, moved, &back);
 
-	while (ret) {
+	if (ret)
 		ret = uffd_copy(addr + back, image + back, moved - back);
-		if (ret)
-			os_sleep_ns(1000000);
+	while (ret == -ENOMEM) {
+		os_sleep_ns(1000000);
+		ret = uffd_copy(addr + back, image + back, moved - back);
 	}
 	stop_watching(addr, len);
 	wake_all();
@@ -240,9 +252,9 @@ static int show(const struct group *g, uint32_t slot)
 	return is_span(g) ? ret : 0;
 }
 
-static bool is_live(const struct merge_req *req, size_t slot)
+static bool is_live(const uint64_t *live, size_t slot)
 {
-	return req->live[slot / 64] >> slot % 64 & 1;
+	return live[slot / 64] >> slot % 64 & 1;
 }
 
 /* Copy a stretch of an image to another image or, if that is NULL, to @slot. */
@@ -255,14 +267,14 @@ static int put(char *to, uint32_t slot, const char *image, size_t off, size_t le
 }
 
 /* Copy what is live in @src to the image @to or, if that is NULL, to @slot. */
-static int put_live(const struct merge_req *req, const struct group *src, char *to,
+static int put_live(const uint64_t *live, size_t size, const struct group *src, char *to,
 		    uint32_t slot)
 {
-	size_t size = req->slot_size, n = src->len / size, i, j;
+	size_t n = src->len / size, i, j;
 	int ret = 0;
 
 	for (i = 0; i < n && !ret; i = j + 1) {
-		for (j = i; j < n && is_live(req, j); j++)
+		for (j = i; j < n && is_live(live, j); j++)
 			;
 		if (j > i)
 			ret = put(to, slot, src->image, i * size, (j - i) * size);
@@ -289,7 +301,7 @@ static int merge_into(struct merge_req *req, struct group *src, const struct gro
 
 	if (ret)
 		return ret;
-	ret = put_live(req, src, NULL, dst->slot);
+	ret = put_live(req->live, req->slot_size, src, NULL, dst->slot);
 	if (ret)
 		give_back(src);
 	else
@@ -303,7 +315,7 @@ static int merge_taken(struct merge_req *req, struct group *src, struct group *d
 {
 	int ret;
 
-	put_live(req, src, dst->image, slot);
+	put_live(req->live, req->slot_size, src, dst->image, slot);
 	ret = store_write(slot, 0, dst->image, dst->len);
 	if (ret) {
 		give_back(src);
@@ -372,7 +384,8 @@ static int merge_one(struct merge_req *req)
 
 	if (len > SPAN_MAX)
 		return -EINVAL;
-	if (!mappings_take(2 * (src.nr + (is_span(&dst) ? 1 : 0))))
+	/* Members of groups have mappings of their own. */
+	if (!mappings_take(MAPPINGS_OF_MERGE / 2 * (is_span(&src) + is_span(&dst))))
 		return -EMLINK;
 	ret = slots_prepare(page_of(req->src), req->pages);
 	if (!ret)
@@ -409,6 +422,84 @@ static uint64_t memfd_merge(struct merge_req *reqs, unsigned int n)
 			saved += reqs[i].pages * PAGE_SIZE;
 	}
 	return saved;
+}
+
+/* Renewal */
+
+static uint32_t sum_of(const char *image, size_t len)
+{
+	uint64_t h = 1, word;
+
+	for (size_t i = 0; i < len; i += sizeof(word)) {
+		memcpy(&word, image + i, sizeof(word));
+		h = (h ^ word) * 0x9E3779B97F4A7C15ULL;
+		h ^= h >> 32;
+	}
+	return (uint32_t)h | 1;
+}
+
+/* Has the span been the same since the last look? What is there is in g->image. */
+static bool is_stable(const struct group *g)
+{
+	uint32_t sum;
+
+	if (os_read_memory(g->image, g->members[0], g->len) != (long)g->len)
+		return false;
+	sum = sum_of(g->image, g->len);
+	return slots_swap_sum(page_of(g->members[0]), sum) == sum;
+}
+
+/*
+ * Write what is the span's own back to the file, where nobody else looks at it, and
+ * drop the pages that hid it. The contents are looked at again when nobody can write.
+ */
+static int renew_protected(const struct renew_req *req, const struct group *g)
+{
+	int ret = uffd_protect(req->addr, g->len);
+
+	if (ret)
+		return ret;
+	if (!is_stable(g))
+		return -EAGAIN;
+	ret = put_live(req->live, req->slot_size, g, NULL, g->slot);
+	return ret ? ret : os_madvise((void *)req->addr, g->len, MADV_DONTNEED);
+}
+
+/*
+ * Pages in a view of a file do not tell whether they are pinned. Long pins are counted
+ * by the kernel, and short ones are of direct I/O, which takes a sector at least.
+ */
+static bool memfd_begin_pass(void)
+{
+	static uint64_t next;
+	uint64_t now = os_now_ns();
+
+	mappings_refresh();
+	if (now < next || stuck || proc_number("/proc/self/status", "\nVmPin:") != 0)
+		return false;
+	next = now + RENEW_EVERY;
+	return true;
+}
+
+static bool memfd_renew(const struct renew_req *req)
+{
+	struct group g = {
+		.members = &req->addr,
+		.nr = 1,
+		.len = req->pages * PAGE_SIZE,
+		.slot = slots_shown(page_of(req->addr)),
+		.image = images[1],
+	};
+	int ret;
+
+	if (is_span(&g) || req->slot_size >= SECTOR || stuck ||
+	    pagemap_all_file(req->addr, g.len) || !is_stable(&g) ||
+	    store_ready() || !store_is_current(g.slot) ||
+	    uffd_cover(req->addr, g.len, UFFDIO_REGISTER_MODE_WP))
+		return false;
+	ret = renew_protected(req, &g);
+	leave_members(&g, 1);
+	return !ret;
 }
 
 /* A view that is gone makes way for zeros; views of others stay as they are. */
@@ -500,7 +591,11 @@ const struct backend_ops backend_memfd = {
 	.purge_advice = MADV_DONTNEED,
 	.merged = memfd_merged,
 	.mesh_open = memfd_mesh_open,
+	.frontier = mappings_frontier,
+	.slice = 8,
 	.merge = memfd_merge,
+	.begin_pass = memfd_begin_pass,
+	.renew = memfd_renew,
 	.tidy = store_tidy,
 	.mesh_close = memfd_mesh_close,
 };

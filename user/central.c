@@ -527,13 +527,14 @@ static unsigned int isolate_list(struct central *c, struct span_list *l,
 	return n;
 }
 
-unsigned int central_isolate(unsigned int cls, struct mesh_cand *out, unsigned int max)
+unsigned int central_isolate(unsigned int cls, unsigned int lists, struct mesh_cand *out,
+			     unsigned int max)
 {
 	struct central *c = &centrals[cls];
 	unsigned int n = 0;
 
 	lock_acquire(&c->lock);
-	for (int i = 0; i < CENTRAL_MESH_LISTS; i++)
+	for (unsigned int i = 0; i < lists; i++)
 		n += isolate_list(c, &c->partial[i], out + n, max - n);
 	lock_release(&c->lock);
 	return n;

@@ -112,6 +112,7 @@ struct mesh_cand {
 /**
  * central_isolate() - take sparse groups out of allocation
  * @cls: size class, of the arena
+ * @lists: of partial lists, the emptiest first: CENTRAL_MESH_LISTS, or up to CENTRAL_LISTS
  * @out: receives the snapshots, emptiest first
  * @max: most to take
  *
@@ -122,7 +123,8 @@ struct mesh_cand {
  *
  * Return: number of snapshots.
  */
-unsigned int central_isolate(unsigned int cls, struct mesh_cand *out, unsigned int max);
+unsigned int central_isolate(unsigned int cls, unsigned int lists, struct mesh_cand *out,
+			     unsigned int max);
 
 /**
  * central_join() - make one group of two after the backend merged them

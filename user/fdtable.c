@@ -10,41 +10,13 @@
  * Threads: acts on the caller only.
  */
 #define _GNU_SOURCE
-#include <errno.h>
-#include <fcntl.h>
 #include <linux/close_range.h>
 #include <sched.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "fdtable.h"
 #include "os.h"
-
-/* Enough of /proc/thread-self/status to contain the FDSize line. */
-#define STATUS_MAX	2048
-
-/* Size of the caller's table; -errno if the kernel does not say. */
-static int table_size(void)
-{
-	char status[STATUS_MAX + 1], *p;
-	int fd = os_open("/proc/thread-self/status", O_RDONLY | O_CLOEXEC);
-	int size = 0;
-	long len;
-
-	if (fd < 0)
-		return fd;
-	len = os_read(fd, status, STATUS_MAX);
-	os_close(fd);
-	if (len < 0)
-		return (int)len;
-	status[len] = '\0';
-	p = strstr(status, "\nFDSize:\t");
-	if (!p)
-		return -ENODATA;
-	for (p += strlen("\nFDSize:\t"); *p >= '0' && *p <= '9'; p++)
-		size = size * 10 + (*p - '0');
-	return size;
-}
+#include "proc.h"
 
 static int make_private_slowly(bool keep_stderr)
 {
@@ -52,7 +24,7 @@ static int make_private_slowly(bool keep_stderr)
 
 	if (ret < 0)
 		return ret;
-	n = table_size();
+	n = (int)proc_number("/proc/thread-self/status", "\nFDSize:");
 	for (fd = 0; fd < n; fd++)
 		if (fd != STDERR_FILENO || !keep_stderr)
 			os_close(fd);

@@ -2,13 +2,15 @@
 /* SPDX-FileCopyrightText: The Mesh authors */
 /*
  * Counting the lines of /proc/self/maps. Both files are opened each time: a program
- * may change its root, and the limit may be raised.
+ * may change its root, and the limit may be raised. The program makes mappings, too,
+ * and ours disappear when spans die, so what is known is an estimate in between.
  */
-#include <errno.h>
 #include <fcntl.h>
 
 #include "mappings.h"
 #include "os.h"
+#include "proc.h"
+#include "region.h"
 
 /* An eighth of all mappings and this many are the program's. */
 #define RESERVED	512
@@ -19,24 +21,15 @@
 
 static long limit;
 static long estimate;
+static long frontier;
 static uint64_t count_again;
 
 static int read_limit(void)
 {
-	char text[32];
-	long len, value = 0, i;
-	int fd = os_open("/proc/sys/vm/max_map_count", O_RDONLY | O_CLOEXEC);
+	long value = proc_number("/proc/sys/vm/max_map_count", "");
 
-	if (fd < 0)
-		return fd;
-	len = os_read(fd, text, sizeof(text));
-	os_close(fd);
-	if (len < 0)
-		return (int)len;
-	for (i = 0; i < len && text[i] >= '0' && text[i] <= '9'; i++)
-		value = value * 10 + (text[i] - '0');
 	limit = value - value / 8 - RESERVED;
-	return 0;
+	return value < 0 ? (int)value : 0;
 }
 
 static int count(void)
@@ -60,19 +53,44 @@ static int count(void)
 	return 0;
 }
 
-int mappings_open(void)
+static int learn(void)
 {
 	int ret = read_limit();
 
 	return ret ? ret : count();
 }
 
-/* The program makes mappings, too, and ours disappear when spans die. */
+/* A page can cost a mapping, at most. */
+int mappings_open(void)
+{
+	int ret = learn();
+
+	frontier = limit - estimate;
+	return ret;
+}
+
+/* What is below the frontier may need some more, so go on by half of what is left. */
+void mappings_refresh(void)
+{
+	if (os_now_ns() >= count_again && !learn() && estimate < limit)
+		frontier += (limit - estimate) / 2;
+}
+
+static bool used_up(unsigned int n)
+{
+	return estimate + n > limit;
+}
+
+uint32_t mappings_frontier(void)
+{
+	if (frontier < 0 || used_up(MAPPINGS_OF_MERGE))
+		return 0;
+	return frontier < (long)AREA_PAGES ? (uint32_t)frontier : AREA_PAGES;
+}
+
 bool mappings_take(unsigned int n)
 {
-	if (os_now_ns() >= count_again && mappings_open())
-		return false;
-	if (estimate + n > limit)
+	if (used_up(n))
 		return false;
 	estimate += n;
 	return true;

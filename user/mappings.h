@@ -14,6 +14,7 @@
 #define MESH_MAPPINGS_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 /**
  * mappings_open() - learn the limit and count what is there
@@ -22,9 +23,31 @@
  */
 int mappings_open(void);
 
+/* Most mappings that a merge adds: two spans may cut one in three each. */
+#define MAPPINGS_OF_MERGE	4
+
+/**
+ * mappings_refresh() - count again if the last time was long ago
+ *
+ * Slow where there are many.
+ */
+void mappings_refresh(void);
+
 /**
  * mappings_take() - may @n mappings be made?
  */
 bool mappings_take(unsigned int n);
+
+/**
+ * mappings_frontier() - how far up in the arena merging is worthwhile
+ *
+ * A merged span is a mapping, and so is a gap between two of them. Where there are not
+ * enough mappings for the whole arena, a part in which everything is merged needs fewer
+ * for each page saved than an arena with merges all over. It gets longer when there
+ * turn out to be mappings left.
+ *
+ * Return: page index behind that part; 0 when there are no mappings left.
+ */
+uint32_t mappings_frontier(void);
 
 #endif /* MESH_MAPPINGS_H */

@@ -34,7 +34,7 @@
 #define FOUND	512
 #define BUDGET	200000
 
-/* Pairs merged between two such looks. */
+/* Most pairs merged between two such looks. */
 #define SLICE	32
 
 /* Runs purged together, and pages after which no more are added: fork waits. */
@@ -83,12 +83,14 @@ static uint64_t last_checkpoint;
  * @cls: size class
  * @sc: its sizes
  * @lim: limits of a merged group
+ * @renew: merge anew what was written to
  */
 struct step {
 	const struct backend_ops *ops;
 	unsigned int cls;
 	const struct sizeclass *sc;
 	struct search_limits lim;
+	bool renew;
 };
 
 /*
@@ -209,11 +211,11 @@ static unsigned int commit(const struct step *st, const struct search_pair *pair
  * Move pairs to the front that can be merged in one request: a group is in one of them
  * only, as the next merge starts from what this one leaves. Returns how many.
  */
-static unsigned int choose_slice(struct search_pair *pairs, unsigned int n)
+static unsigned int choose_slice(struct search_pair *pairs, unsigned int n, unsigned int max)
 {
 	unsigned int i, some = 0;
 
-	for (i = 0; i < n && some < SLICE; i++) {
+	for (i = 0; i < n && some < max; i++) {
 		struct search_pair pair = pairs[i];
 
 		if (scratch->in_slice[pair.dst])
@@ -249,10 +251,11 @@ static unsigned int merge_slice(const struct step *st, const struct search_pair 
 /* Merge the pairs that a search has found; how many were merged. */
 static unsigned int merge_pairs(const struct step *st, unsigned int found)
 {
+	unsigned int max = st->ops->slice < SLICE ? st->ops->slice : SLICE;
 	unsigned int i, some, merged = 0;
 
 	for (i = 0; i < found && !must_stop(); i += some) {
-		some = choose_slice(scratch->pairs + i, found - i);
+		some = choose_slice(scratch->pairs + i, found - i, max);
 		merged += merge_slice(st, scratch->pairs + i, some);
 	}
 	return merged;
@@ -276,12 +279,14 @@ static unsigned int pack(const struct step *st, unsigned int n)
 	return merged;
 }
 
-static unsigned int isolate(unsigned int cls)
+/* Those that are too full to be worth it may have been written to. */
+static unsigned int isolate(const struct step *st)
 {
+	unsigned int lists = st->renew ? CENTRAL_LISTS : CENTRAL_MESH_LISTS;
 	unsigned int n = 0, some;
 
 	do {
-		some = central_isolate(cls, scratch->cand + n, CHUNK);
+		some = central_isolate(st->cls, lists, scratch->cand + n, CHUNK);
 		n += some;
 	} while (some == CHUNK && n < SEARCH_MAX);
 	return n;
@@ -295,6 +300,51 @@ static void put_back(unsigned int cls, unsigned int n)
 		central_putback(cls, scratch->cand + i, n - i < CHUNK ? n - i : CHUNK);
 }
 
+static unsigned int renew_group(const struct step *st, const struct span *head)
+{
+	struct renew_req req = { .pages = st->sc->pages, .slot_size = st->sc->size };
+	const struct span *s = head;
+	unsigned int n = 0;
+
+	do {
+		req.addr = (uintptr_t)span_addr(s);
+		memcpy(req.live, s->own, sizeof(req.live));
+		n += st->ops->renew(&req);
+		s = span_group_next(s);
+	} while (s != head);
+	return n;
+}
+
+/* Among the @n groups that are held; slots that are freed meanwhile do not matter. */
+static void renew_groups(const struct step *st, unsigned int n)
+{
+	unsigned int i, renewed = 0;
+
+	for (i = 0; i < n && !must_stop(); i++)
+		if (scratch->cand[i].span && scratch->cand[i].nr_members > 1)
+			renewed += renew_group(st, scratch->cand[i].span);
+	mesh_stat_add(&mesh_stats.renewed, renewed);
+}
+
+/* Move what is behind the frontier to the end of the candidates; how many are not. */
+static unsigned int within_frontier(const struct step *st, unsigned int n)
+{
+	uint32_t frontier = st->ops->frontier ? st->ops->frontier() : AREA_PAGES;
+	struct mesh_cand *c = scratch->cand, beyond;
+	unsigned int i = 0;
+
+	while (i < n) {
+		if (c[i].span->page < frontier) {
+			i++;
+			continue;
+		}
+		beyond = c[i];
+		c[i] = c[--n];
+		c[n] = beyond;
+	}
+	return n;
+}
+
 /*
  * One step: up to SEARCH_MAX groups of one class.
  *
@@ -305,8 +355,10 @@ static bool mesh_step(const struct step *st, struct mesh_outcome *out)
 	unsigned int n;
 
 	begin_step();
-	n = isolate(st->cls);
-	out->merged += pack(st, n);
+	n = isolate(st);
+	out->merged += pack(st, within_frontier(st, n));
+	if (st->renew)
+		renew_groups(st, n);
 	put_back(st->cls, n);
 	end_step();
 	out->candidates += n;
@@ -314,7 +366,7 @@ static bool mesh_step(const struct step *st, struct mesh_outcome *out)
 }
 
 static struct mesh_outcome mesh_class(const struct backend_ops *ops,
-				      unsigned int cls)
+				      unsigned int cls, bool renew)
 {
 	const struct step st = {
 		.ops = ops,
@@ -324,6 +376,7 @@ static struct mesh_outcome mesh_class(const struct backend_ops *ops,
 			.slots = sizeclasses[cls].slots,
 			.members = MERGE_MAX_MEMBERS,
 		},
+		.renew = renew,
 	};
 	struct mesh_outcome out = { 0 };
 
@@ -358,21 +411,34 @@ static void note_meshed(void)
 				      memory_order_relaxed);
 }
 
+static void visit_class(const struct backend_ops *ops, unsigned int cls, bool all,
+			bool renew, struct mesh_outcome *sum)
+{
+	struct mesh_outcome out;
+
+	if (!all && !renew && skip[cls].now) {
+		skip[cls].now--;
+		return;
+	}
+	out = mesh_class(ops, cls, renew);
+	set_skip(cls, &out);
+	sum->candidates += out.candidates;
+	sum->merged += out.merged;
+}
+
+/* Spans of many pages first: one merge, or one mapping, saves more. */
 struct mesh_outcome mesher_pass(const struct backend_ops *ops, bool all)
 {
-	struct mesh_outcome sum = { 0 }, out;
+	bool renew = ops->begin_pass && ops->begin_pass();
+	struct mesh_outcome sum = { 0 };
 	unsigned int cls;
 
-	for (cls = 1; cls <= NR_SMALL_CLASSES; cls++) {
-		if (!all && skip[cls].now) {
-			skip[cls].now--;
-			continue;
-		}
-		out = mesh_class(ops, cls);
-		set_skip(cls, &out);
-		sum.candidates += out.candidates;
-		sum.merged += out.merged;
-	}
+	for (cls = 1; cls <= NR_SMALL_CLASSES; cls++)
+		if (sizeclasses[cls].pages > 1)
+			visit_class(ops, cls, all, renew, &sum);
+	for (cls = 1; cls <= NR_SMALL_CLASSES; cls++)
+		if (sizeclasses[cls].pages == 1)
+			visit_class(ops, cls, all, renew, &sum);
 	mesh_stat_add(&mesh_stats.passes, 1);
 	mesh_stat_add(&mesh_stats.candidates, sum.candidates);
 	note_meshed();

@@ -49,6 +49,10 @@
 /* Passes that a trim makes at most. */
 #define TRIM_PASSES	16
 
+/* A doze ends after this, and after more each time, where merges do not last. */
+#define FIRST_DOZE	(4 * SECOND)
+#define LONGEST_DOZE	(128 * SECOND)
+
 /* Freed slots and pages that end a doze: this, and in_use / DOZE_SHARE. */
 #define DOZE_MIN	64
 #define DOZE_SHARE	64
@@ -76,6 +80,8 @@ struct aging {
  * @frees: daemon_frees when the last pass began
  * @poor: quiet passes in a row that found next to nothing
  * @spent: nanoseconds of the last pass
+ * @doze: longest doze
+ * @renewed: spans merged anew before it
  * @ages: dirty pages
  */
 struct pace {
@@ -86,6 +92,8 @@ struct pace {
 	unsigned long frees;
 	unsigned int poor;
 	uint64_t spent;
+	uint64_t doze;
+	unsigned long renewed;
 	struct aging ages[2];
 };
 
@@ -151,20 +159,40 @@ static void rest(struct pace *p, uint64_t ns)
 		wait_once(p, end - now);
 }
 
+/* The longer nothing had to be merged anew, the longer nobody looks. */
+static uint64_t longest_doze(struct pace *p)
+{
+	unsigned long renewed = atomic_load(&mesh_stats.renewed);
+
+	if (!p->can_mesh || !p->ops->begin_pass)
+		return LOOP_FOREVER;
+	if (renewed != p->renewed || !p->doze)
+		p->doze = FIRST_DOZE;
+	else if (p->doze < LONGEST_DOZE)
+		p->doze *= 2;
+	p->renewed = renewed;
+	return os_now_ns() + p->doze;
+}
+
 /*
- * Sleep without a timer. daemon_wake_at is raised before daemon_frees is looked
- * at, daemon_note_free() does it the other way round: one of the two notices.
+ * Sleep, if merges last without a timer. daemon_wake_at is raised before daemon_frees
+ * is looked at, daemon_note_free() does it the other way round: one of the two notices.
  */
 static void doze(struct pace *p)
 {
 	unsigned long enough = DOZE_MIN + pageheap_in_use(&heap_arena) / DOZE_SHARE;
+	uint64_t now = os_now_ns(), end = longest_doze(p);
 
 	atomic_store(&daemon_wake_at, p->frees + enough);
-	while (!quitting() && !daemon_trim_pending() &&
+	while (!quitting() && !daemon_trim_pending() && now < end &&
 	       atomic_load(&daemon_wake_at) != ULONG_MAX &&
-	       atomic_load(&daemon_frees) - p->frees < enough)
-		wait_once(p, LOOP_FOREVER);
+	       atomic_load(&daemon_frees) - p->frees < enough) {
+		wait_once(p, end == LOOP_FOREVER ? end : end - now);
+		now = os_now_ns();
+	}
 	atomic_store(&daemon_wake_at, ULONG_MAX);
+	if (now >= end)
+		p->poor = SETTLED - 1;	/* one pass */
 }
 
 /* Did a pass find more than next to nothing? */

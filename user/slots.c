@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* SPDX-FileCopyrightText: The Mesh authors */
 /*
- * The table of slots: eight bytes for each page of the arena, in chunks that are
+ * The table of slots: twelve bytes for each page of the arena, in chunks that are
  * mapped when something in them is merged for the first time. An entry speaks of a
  * page in two roles: as an address that shows a slot, and as a slot.
  */
@@ -18,12 +18,14 @@
  * @shown_by: as the first page of a slot: spans that show it
  * @file: as a page of a slot: the file, or 0 when the slot is free
  * @nr: as the first page of a slot: its pages
+ * @sum: of what was last seen at a span that has been written to since it was merged
  */
 struct entry {
 	uint32_t shows;
 	uint16_t shown_by;
 	uint8_t file;
 	uint8_t nr;
+	uint32_t sum;
 };
 
 #define CHUNK_PAGES	16384u
@@ -159,6 +161,7 @@ void slots_show(uint32_t page, uint32_t slot)
 	lock_acquire(&lock);
 	hide_locked(page);
 	entry_of(page)->shows = slot + 1;
+	entry_of(page)->sum = 0;
 	entry_of(slot)->shown_by++;
 	lock_release(&lock);
 }
@@ -168,6 +171,17 @@ void slots_hide(uint32_t page)
 	lock_acquire(&lock);
 	hide_locked(page);
 	lock_release(&lock);
+}
+
+uint32_t slots_swap_sum(uint32_t page, uint32_t sum)
+{
+	uint32_t old;
+
+	lock_acquire(&lock);
+	old = entry_of(page)->sum;
+	entry_of(page)->sum = sum;
+	lock_release(&lock);
+	return old;
 }
 
 static bool is_unused(const struct entry *e, unsigned int file)

@@ -74,6 +74,15 @@ void slots_show(uint32_t page, uint32_t slot);
 void slots_hide(uint32_t page);
 
 /**
+ * slots_swap_sum() - remember what was seen at the span at @page
+ * @page: first page of a span that shows a slot
+ * @sum: of its contents; 0 for nothing
+ *
+ * Return: what was remembered before.
+ */
+uint32_t slots_swap_sum(uint32_t page, uint32_t sum);
+
+/**
  * slots_unused() - the next slot of @file that nobody shows any more
  * @file: number of the file
  * @from: where to look first; moved behind what was looked at, a bounded part of

@@ -36,7 +36,8 @@ static int begin(struct epoch *e, unsigned long nr)
 
 	if (fd < 0)
 		return fd;
-	if (os_truncate(fd, PAGE_SIZE) || !(e->map = os_map_file(PAGE_SIZE, fd))) {
+	e->map = os_truncate(fd, PAGE_SIZE) ? NULL : os_map_file(PAGE_SIZE, fd);
+	if (!e->map) {
 		os_close(fd);
 		return -ENOMEM;
 	}

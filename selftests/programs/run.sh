@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Mesh authors
 #
-# run.sh [--preload LIB] [--native | --vm [--kernel 6.12|6.1|7.3]] [--list] [NAME...]
+# run.sh [--preload LIB] [--backend helper|memfd|none] [--native | --vm [--kernel 6.12|6.1|7.3]]
+#        [--list] [NAME...]
 #
 # Run real programs, unchanged, with libmesh.so preloaded, and check what they print.
 # Output is TAP. --native (the default) runs them here, with the module if it is
@@ -21,6 +22,7 @@ build=${MESH_BUILD:-$top/build}
 preload=
 where=native
 kernel=6.12
+backend=
 names=()
 
 usage()
@@ -41,6 +43,7 @@ list_tests()
 while [ $# -gt 0 ]; do
 	case $1 in
 	--preload) preload=$2; shift 2 ;;
+	--backend) backend=$2; shift 2 ;;
 	--kernel) kernel=$2; shift 2 ;;
 	--vm) where=vm; shift ;;
 	--native) where=native; shift ;;
@@ -59,7 +62,7 @@ if [ $where = vm ]; then
 		set -- -- "$here/run.sh"
 	fi
 	exec "$top/selftests/vm/vm.sh" --kernel "$kernel" --rootfs --mem 2048 --timeout 900 \
-		"$@" "${names[@]}"
+		"$@" ${backend:+--backend "$backend"} "${names[@]}"
 fi
 
 export PRELOAD=${preload:-$build/user/libmesh.so}
@@ -68,6 +71,7 @@ PRELOAD=$(readlink -f "$PRELOAD" || true)
 export PROGRAMS=$here HELPERS=$build/selftests/programs BENCH=$build/selftests/bench
 export LC_ALL=C.UTF-8
 unset LD_PRELOAD MESH_VERBOSE MESH_BACKEND MESH_PERIOD_MS MESH_STATS
+[ -z "$backend" ] || export MESH_BACKEND=$backend
 
 # An emulated processor is many times slower; tests take less work and get more time.
 export SLOW=

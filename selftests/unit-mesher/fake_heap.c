@@ -83,11 +83,12 @@ void fake_add_span(unsigned int cls, unsigned int live)
 }
 
 /* Round robin over all spans of the class, as the real one does by lists. */
-unsigned int central_isolate(unsigned int cls, struct mesh_cand *out,
+unsigned int central_isolate(unsigned int cls, unsigned int lists, struct mesh_cand *out,
 			     unsigned int max)
 {
 	unsigned int i, n = 0;
 
+	(void)lists;
 	pthread_mutex_lock(&lock);
 	for (i = 1; i < nr_spans && n < max; i++) {
 		struct span *s = span_at(1 + next_span[cls]++ % (nr_spans - 1));
@@ -269,6 +270,7 @@ static const struct backend_ops fake_backend = {
 	.name = "fake",
 	.purge_advice = MADV_DONTNEED,
 	.mesh_open = fake_open,
+	.slice = 32,
 	.merge = fake_merge,
 	.mesh_close = fake_close,
 };

@@ -211,6 +211,21 @@ int heap_merge(unsigned int src, unsigned int dst)
 	return req.result;
 }
 
+bool heap_renew(unsigned int span)
+{
+	struct renew_req req = {
+		.addr = (uintptr_t)span_at_index(span),
+		.pages = heap.pages,
+		.slot_size = SLOT_SIZE,
+	};
+	unsigned int slot;
+
+	for (slot = 0; slot < slots_per_span(); slot++)
+		if (written[span][slot])
+			req.live[slot / 64] |= 1ULL << slot % 64;
+	return heap.ops->renew(&req);
+}
+
 int heap_kill(unsigned int span)
 {
 	unsigned int i = span;

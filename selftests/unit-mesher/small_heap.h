@@ -58,6 +58,9 @@ int heap_merge(unsigned int src, unsigned int dst);
 /* Can the groups of two spans be merged? */
 bool heap_may_merge(unsigned int src, unsigned int dst);
 
+/* Merge a span anew if it was written to; whether the backend has done that. */
+bool heap_renew(unsigned int span);
+
 /* All slots of a span are freed, it leaves its group and is purged. */
 int heap_kill(unsigned int span);
 

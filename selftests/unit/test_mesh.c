@@ -35,7 +35,7 @@ static void put(const struct span *s, unsigned int i)
 static struct span *full_span(unsigned int mark)
 {
 	struct mesh_cand others[64];
-	unsigned int n = central_isolate(CLS, others, 64);
+	unsigned int n = central_isolate(CLS, CENTRAL_MESH_LISTS, others, 64);
 	void *p[SLOTS];
 	struct span *s;
 
@@ -85,7 +85,7 @@ static void merge(struct mesh_cand *dst, struct mesh_cand *src)
 static void mesh(struct span *dst, struct span *src)
 {
 	struct mesh_cand c[64];
-	unsigned int n = central_isolate(CLS, c, 64);
+	unsigned int n = central_isolate(CLS, CENTRAL_MESH_LISTS, c, 64);
 
 	merge(cand_of(c, n, dst), cand_of(c, n, src));
 	central_putback(CLS, c, n);
@@ -100,7 +100,7 @@ TEST(isolated_spans_are_not_refilled)
 	unit_heap();
 	a = sparse_span(1, 0x000f);
 	b = sparse_span(101, 0x0003);
-	CHECK_EQ(central_isolate(CLS, c, 8), 2);
+	CHECK_EQ(central_isolate(CLS, CENTRAL_MESH_LISTS, c, 8), 2);
 	CHECK(c[0].span == b && c[1].span == a);
 	CHECK_EQ(c[0].nr_live, 2);
 	CHECK_EQ(c[1].live[0], 0x000f);
@@ -124,7 +124,7 @@ TEST(full_spans_are_not_isolated)
 	full_span(1);
 	a = sparse_span(1, 0x00ff);
 	sparse_span(1, 0x7fff);
-	CHECK_EQ(central_isolate(CLS, c, 8), 1);
+	CHECK_EQ(central_isolate(CLS, CENTRAL_MESH_LISTS, c, 8), 1);
 	CHECK(c[0].span == a);
 	central_putback(CLS, c, 1);
 }
@@ -136,9 +136,9 @@ TEST(isolation_is_bounded_and_goes_round)
 	unit_heap();
 	for (int i = 0; i < 4; i++)
 		sparse_span(1, 0x0003);
-	CHECK_EQ(central_isolate(CLS, c, 2), 2);
+	CHECK_EQ(central_isolate(CLS, CENTRAL_MESH_LISTS, c, 2), 2);
 	central_putback(CLS, c, 2);
-	CHECK_EQ(central_isolate(CLS, d, 2), 2);
+	CHECK_EQ(central_isolate(CLS, CENTRAL_MESH_LISTS, d, 2), 2);
 	for (int i = 0; i < 4; i++)
 		CHECK(c[i % 2].span != d[i / 2].span);
 	central_putback(CLS, d, 2);
@@ -152,7 +152,7 @@ TEST(frees_work_while_isolated)
 	unit_heap();
 	a = sparse_span(1, 0x000f);
 	b = sparse_span(101, 0x0003);
-	CHECK_EQ(central_isolate(CLS, c, 8), 2);
+	CHECK_EQ(central_isolate(CLS, CENTRAL_MESH_LISTS, c, 8), 2);
 	put(a, 0);
 	put(b, 0);
 	put(b, 1);
@@ -333,7 +333,7 @@ TEST(members_emptied_while_isolated)
 	b = sparse_span(101, 0x0030);
 	c = sparse_span(51, 0x0040);
 	mesh(a, b);
-	n = central_isolate(CLS, cand, 8);
+	n = central_isolate(CLS, CENTRAL_MESH_LISTS, cand, 8);
 	CHECK_EQ(n, 2);
 	purges = model_purges;
 	for (unsigned int i = 0; i < 4; i++)
@@ -360,7 +360,7 @@ TEST(group_emptied_while_isolated)
 	a = sparse_span(1, 0x0001);
 	b = sparse_span(101, 0x0002);
 	mesh(a, b);
-	CHECK_EQ(central_isolate(CLS, cand, 8), 1);
+	CHECK_EQ(central_isolate(CLS, CENTRAL_MESH_LISTS, cand, 8), 1);
 	CHECK_EQ(cand[0].nr_members, 2);
 	put(a, 0);
 	put(b, 1);
@@ -430,7 +430,7 @@ TEST(child_puts_back)
 	unit_heap();
 	a = sparse_span(1, 0x000f);
 	b = sparse_span(101, 0x0001);
-	CHECK_EQ(central_isolate(CLS, c, 8), 2);
+	CHECK_EQ(central_isolate(CLS, CENTRAL_MESH_LISTS, c, 8), 2);
 	put(b, 0);
 	central_fork_prepare();
 	lock_fork_enter();
@@ -483,7 +483,7 @@ static bool collide(const struct mesh_cand *a, const struct mesh_cand *b)
 static unsigned int mesh_all(unsigned int cls, uint64_t *rng)
 {
 	static struct mesh_cand c[256];
-	unsigned int n = central_isolate(cls, c, 256), merged = 0;
+	unsigned int n = central_isolate(cls, CENTRAL_MESH_LISTS, c, 256), merged = 0;
 
 	for (unsigned int i = 0; i < n; i++)
 		for (unsigned int j = i + 1; j < n && c[i].span; j++) {

@@ -7,6 +7,7 @@
 . "$PROGRAMS/lib.sh"
 . "$PROGRAMS/degrade.sh"
 
+export MESH_BACKEND=auto
 if have_module; then
 	[ "$(id -u)" -eq 0 ] || skip "only root can take the device node away"
 	mv /dev/meshhelper /dev/meshhelper.away

@@ -7,6 +7,7 @@
 . "$PROGRAMS/lib.sh"
 . "$PROGRAMS/degrade.sh"
 
+export MESH_BACKEND=auto
 have_module || skip "no module loaded: there is no device to be refused"
 [ "$(id -u)" -eq 0 ] || skip "only root can change the device's mode"
 need setpriv

@@ -14,7 +14,8 @@ mesh "$BENCH/fragment" --objects "$(pick 300000 100000)" --max 256 --free 80 --w
 	--idle "$(pick 4 8)" | tee out
 must_have_merged
 
-if have_module; then
+# A page that is written to all the time is not merged for long by memfd.
+if have_module && ! by_memfd; then
 	awk -F '[ ,]+' '/^freed:/ { before = $6 } /^idle/ { after = $8 }
 		END {
 			print "info: PSS", before, "kB after freeing,", after, "kB after idling"

@@ -1,24 +1,29 @@
 /* SPDX-License-Identifier: MIT */
 /* SPDX-FileCopyrightText: The Mesh authors */
 /*
- * futex.c: syscall(2), for programs that wait on words in the heap with it.
+ * syscall.c: syscall(2), for programs that do with it what concerns the heap.
  *
- * A futex that is not marked private is known to the kernel by the page of the file
- * it is in, and arena memory is a file's: when that page is merged between a wait
- * and its wake-up, the two no longer meet. Heap memory belongs to one process, so
- * every futex in it is private, whether or not it says so; here it is made to say
- * so. libstdc++'s std::future is a prominent one that does not.
+ * They wait on words in it. A futex that is not marked private is known to the kernel
+ * by the page of the file it is in, and the helper's arena is a file's: when that page
+ * is merged between a wait and its wake-up, the two no longer meet. Heap memory belongs
+ * to one process, so every futex in it is private, whether or not it says so; here it
+ * is made to say so. libstdc++'s std::future is a prominent one that does not.
  *
  * The C library's own locks do not come along here. Within a process they are marked
  * private; those for use between processes have no business in the heap.
  *
- * No locks, no state.
+ * And they fork, without the handlers of the C library. The child gets the heap as it
+ * is, so no span may be on its way to another place.
+ *
+ * No state.
  */
 #include <asm/unistd.h>
 #include <errno.h>
 #include <linux/futex.h>
+#include <linux/sched.h>
 
 #include "backend.h"
+#include "mesher.h"
 #include "os.h"
 #include "region.h"
 
@@ -50,6 +55,30 @@ static long futex_op(uintptr_t word, long op, uintptr_t second)
 	return op | FUTEX_PRIVATE_FLAG;
 }
 
+/* One with a stack of its own would not return here. */
+static bool is_fork(long nr, long flags, long stack)
+{
+#ifdef __NR_fork
+	if (nr == __NR_fork)
+		return true;
+#endif
+	return nr == __NR_clone && !(flags & CLONE_VM) && !stack;
+}
+
+/* As in a child of fork(), other threads may have held other locks for ever. */
+static long fork_between_steps(long nr, long a, long b, long c, long d, long e, long f)
+{
+	long ret;
+
+	mesher_fork_prepare();
+	ret = os_syscall(nr, a, b, c, d, e, f);
+	if (ret)
+		mesher_fork_parent();
+	else
+		mesher_fork_child();
+	return ret;
+}
+
 long mesh_syscall(long nr, long a, long b, long c, long d, long e, long f) __asm__("syscall");
 
 /*
@@ -64,7 +93,10 @@ long mesh_syscall(long nr, long a, long b, long c, long d, long e, long f)
 
 	if (nr == __NR_futex)
 		b = futex_op((uintptr_t)a, b, (uintptr_t)e);
-	ret = os_syscall(nr, a, b, c, d, e, f);
+	if (is_fork(nr, a, b))
+		ret = fork_between_steps(nr, a, b, c, d, e, f);
+	else
+		ret = os_syscall(nr, a, b, c, d, e, f);
 	if (ret >= 0 || ret < -4095)
 		return ret;
 	errno = (int)-ret;

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: MIT
+// SPDX-FileCopyrightText: The Mesh authors
+/*
+ * raw-clone: forks that the C library does not know of, while the heap is meshed.
+ *
+ *	raw-clone [FORKS]
+ *
+ * Each child must find every object as it was, and what it writes must not reach its
+ * parent. It allocates nothing: other threads may have held any lock.
+ */
+#include "heap.h"
+
+#include <malloc.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "bench.h"
+
+#define OBJECTS	60000
+
+static struct heap heap;
+
+static void child(void)
+{
+	size_t i, wrong = heap_wrong(&heap, 0);
+
+	if (wrong)
+		dprintf(2, "raw-clone: child: %zu objects wrong\n", wrong);
+	for (i = 0; i < heap.objects; i += 5)
+		heap_rewrite(&heap, i, 7);
+	_exit(wrong != 0);
+}
+
+static int clone_one(void)
+{
+	int status;
+	pid_t pid = (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
+
+	if (pid < 0)
+		die("clone failed");
+	if (!pid)
+		child();
+	if (waitpid(pid, &status, 0) != pid || status) {
+		fprintf(stderr, "raw-clone: a child ended with status 0x%x\n", status);
+		return 1;
+	}
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	unsigned long forks = argc == 2 ? strtoul(argv[1], NULL, 10) : 50, n;
+	struct heap more;
+	int bad = 0;
+
+	heap_make(&heap, OBJECTS, 80, 1);
+	for (n = 0; n < forks && !bad; n++) {
+		/* something new to be merged, all the time */
+		heap_make(&more, OBJECTS / 8, 70, n);
+		bad = clone_one();
+		if (heap_wrong(&heap, 0)) {
+			fprintf(stderr, "raw-clone: the parent's objects are wrong\n");
+			bad = 1;
+		}
+		heap_drop(&more);
+	}
+	return bad;
+}

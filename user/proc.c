@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: The Mesh authors */
+/*
+ * Reading /proc without stdio. Threads: any, no state.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+#include "os.h"
+#include "proc.h"
+
+static long parse(const char *p)
+{
+	long n = 0;
+
+	while (*p == ' ' || *p == '\t')
+		p++;
+	for (; *p >= '0' && *p <= '9'; p++)
+		n = n * 10 + (*p - '0');
+	return n;
+}
+
+long proc_number(const char *path, const char *key)
+{
+	int fd = os_open(path, O_RDONLY | O_CLOEXEC);
+	char text[4096], *p;
+	long len;
+
+	if (fd < 0)
+		return fd;
+	len = os_read(fd, text, sizeof(text) - 1);
+	os_close(fd);
+	if (len < 0)
+		return len;
+	text[len] = '\0';
+	p = strstr(text, key);
+	return p ? parse(p + strlen(key)) : -ENODATA;
+}
