@@ -23,6 +23,7 @@ int os_map_file_at(void *addr, size_t len, int fd);
 int os_unmap(void *addr, size_t len);
 int os_grow_in_place(void *addr, size_t old_len, size_t new_len);
 void *os_remap(void *addr, size_t old_len, size_t new_len);
+void *os_move_pages(void *addr, size_t len);
 int os_madvise(void *addr, size_t len, int advice);
 
 /* Files and descriptors. */
