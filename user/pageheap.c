@@ -285,12 +285,13 @@ static size_t clean_at_end(struct pageheap *ph)
 }
 
 /*
- * Make the area end with at least @nr_pages clean pages, more than it does: grow by a
- * chunk that is in proportion, or by the least that helps.
+ * Make the area end with at least @nr_pages clean pages, in the run that is found first:
+ * grow by a chunk that is in proportion, or by the least that helps.
  */
 static bool grow(struct pageheap *ph, size_t nr_pages)
 {
-	size_t more = nr_pages - clean_at_end(ph);
+	size_t has = clean_at_end(ph);
+	size_t more = has < nr_pages ? nr_pages - has : nr_pages;
 	size_t least = round_up(more, 16);
 	size_t chunk = round_up(max_size(ph->nr_pages / 8, more), CHUNK_MIN);
 	int ret;
@@ -345,6 +346,25 @@ static bool extend_locked(struct pageheap *ph, struct span *s, size_t nr_pages)
 	       (!clean || absorb(ph, s, clean, more - warm));
 }
 
+/* Take @s, which is too short, and what is behind it, or leave it where it is. */
+static bool extend_dirty(struct pageheap *ph, struct span *s, size_t nr_pages)
+{
+	struct span *clean = NULL;
+
+	if (s->nr_pages < nr_pages)
+		clean = clean_behind(ph, (size_t)s->page + s->nr_pages,
+				     nr_pages - s->nr_pages);
+	if (!clean || s->nr_pages + clean->nr_pages < nr_pages)
+		return false;
+	bin_del(ph, s);
+	s->state = SPAN_LARGE;
+	if (absorb(ph, s, clean, nr_pages - s->nr_pages))
+		return true;
+	s->state = SPAN_DIRTY;
+	bin_add(ph, s);
+	return false;
+}
+
 /*
  * Take a dirty run that is too short, together with clean pages behind it: memory that is
  * resident comes into use, and only the rest is touched anew.
@@ -359,12 +379,8 @@ static struct span *join_run(struct pageheap *ph, size_t nr_pages)
 			struct span *s = span_at(id);
 
 			id = s->next;
-			bin_del(ph, s);
-			s->state = SPAN_LARGE;
-			if (extend_locked(ph, s, nr_pages))
+			if (extend_dirty(ph, s, nr_pages))
 				return s;
-			s->state = SPAN_DIRTY;
-			bin_add(ph, s);
 		}
 	return NULL;
 }
