@@ -16,7 +16,6 @@
 
 /* Dirty pages that are kept while clean ones are taken: this, and in_use / DIRTY_SHARE. */
 #define DIRTY_MIN	((size_t)256)
-#define DIRTY_SHARE	2
 
 /* Runs of one bin that are looked at to find the shortest. */
 #define LOOK_AT_MOST	32
@@ -422,21 +421,27 @@ static size_t in_use(const struct pageheap *ph)
 	       ph->lost_pages;
 }
 
-/*
- * Clean pages come into use although there are dirty ones, which are too short: how many
- * of those to give back, lest the memory that is resident grows by both. A program pays
- * for that only while it takes as many clean pages.
- */
 static size_t too_dirty(const struct pageheap *ph)
 {
-	size_t keep = DIRTY_MIN + in_use(ph) / DIRTY_SHARE;
+	size_t keep = DIRTY_MIN + in_use(ph) / ph->dirty_share;
 
 	return ph->dirty.pages > keep ? ph->dirty.pages - keep / 2 : 0;
 }
 
-/* As alloc_locked(); then @purge is set to the pages to be given back. */
-static struct span *alloc_and_count(struct pageheap *ph, size_t nr_pages, size_t align,
-				    bool *zero, size_t *purge)
+static void purge_excess(struct pageheap *ph)
+{
+	size_t excess;
+
+	lock_acquire(&ph->lock);
+	excess = too_dirty(ph);
+	lock_release(&ph->lock);
+	if (excess)
+		pageheap_purge(ph, excess);
+}
+
+/* As alloc_locked(); @fresh is set when clean pages were taken. */
+static struct span *alloc_and_look(struct pageheap *ph, size_t nr_pages, size_t align,
+				   bool *zero, bool *fresh)
 {
 	size_t clean, mapped;
 	struct span *s;
@@ -445,23 +450,29 @@ static struct span *alloc_and_count(struct pageheap *ph, size_t nr_pages, size_t
 	clean = ph->clean.pages;
 	mapped = ph->nr_pages;
 	s = alloc_locked(ph, nr_pages, align, zero);
-	if (ph->clean.pages != clean || ph->nr_pages != mapped)
-		*purge = too_dirty(ph);
+	*fresh = ph->clean.pages != clean || ph->nr_pages != mapped;
 	lock_release(&ph->lock);
 	return s;
 }
 
+/*
+ * When clean pages come into use although there are dirty ones, which are too short or in
+ * the other heap, some of those are given back, lest the memory that is resident grows by
+ * both. A program pays for that only while it takes as many clean pages.
+ */
 struct span *pageheap_alloc(struct pageheap *ph, size_t nr_pages, size_t align_pages,
 			    bool *zero)
 {
-	size_t purge = 0;
-	struct span *s = alloc_and_count(ph, nr_pages, align_pages, zero, &purge);
+	bool fresh;
+	struct span *s = alloc_and_look(ph, nr_pages, align_pages, zero, &fresh);
 
 	/* clean and dirty neighbours become one run when they are purged */
 	if (unlikely(!s) && pageheap_purge(ph, SIZE_MAX))
-		s = alloc_and_count(ph, nr_pages, align_pages, zero, &purge);
-	else if (unlikely(purge))
-		pageheap_purge(ph, purge);
+		s = alloc_and_look(ph, nr_pages, align_pages, zero, &fresh);
+	if (unlikely(fresh)) {
+		purge_excess(&heap_arena);
+		purge_excess(&heap_anon);
+	}
 	return s;
 }
 

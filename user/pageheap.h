@@ -63,6 +63,7 @@ struct pageheap_ops {
  * @end: the area's end in struct region, kept equal to @nr_pages
  * @first_page: index of the area's first page in the region
  * @max_pages: pages in the area's address plan
+ * @dirty_share: dirty pages beyond in_use / dirty_share are not kept for long
  * @nr_pages: pages mapped; CLEAN + DIRTY + PURGING + LOST + in use
  * @clean: free runs that read as zero
  * @dirty: free runs with old contents
@@ -78,6 +79,7 @@ struct pageheap {
 	_Atomic uint32_t *end;
 	uint32_t first_page;
 	uint32_t max_pages;
+	uint32_t dirty_share;
 	size_t nr_pages;
 	struct pageheap_kind clean;
 	struct pageheap_kind dirty;
