@@ -266,7 +266,7 @@ void os_sleep_ns(uint64_t ns)
  */
 uint64_t os_now_ns(void)
 {
-	struct timespec ts;
+	struct timespec ts = { 0 };
 
 	SYS2(SYS_clock_gettime, CLOCK_MONOTONIC, &ts);
 	return (uint64_t)ts.tv_sec * NSEC_PER_SEC + (uint64_t)ts.tv_nsec;
@@ -277,7 +277,7 @@ uint64_t os_now_ns(void)
  */
 uint64_t os_random(void)
 {
-	uint64_t r;
+	uint64_t r = 0;
 
 	if (SYS3(SYS_getrandom, &r, sizeof(r), GRND_NONBLOCK) == sizeof(r))
 		return r;
