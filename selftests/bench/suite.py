@@ -35,8 +35,13 @@ REDIS = "redis-server --save '' --appendonly no --port 0 --unixsocket %s --maxme
         " --maxmemory-policy allkeys-random"
 
 
+# Debian's programs, not what somebody has put before them.
+ENVIRONMENT = dict(os.environ, PATH="/usr/sbin:/usr/bin:/sbin:/bin")
+
+
 def run(*command):
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True,
+                          env=ENVIRONMENT).stdout
 
 
 def real_programs(work):
