@@ -384,7 +384,6 @@ static struct span *join_run(struct pageheap *ph, size_t nr_pages)
 	return NULL;
 }
 
-
 /* Warm pages first, unless zeros are wanted. */
 static struct span *find_either(struct pageheap *ph, size_t nr_pages, bool want_zero)
 {

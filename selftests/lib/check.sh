@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Mesh authors
 #
-# check.sh - what reads the library's code, and its unit tests with the compiler's sanitizers, in TAP.
+# check.sh - what reads the library's code, and its unit tests with the compiler's sanitizers; TAP.
 # Wants clang-tidy, cppcheck, and what ./run build has made in $MESH_BUILD.
 
 set -u
