@@ -12,6 +12,13 @@
 #include "pageheap.h"
 #include "region.h"
 
+/*
+ * Spans of small objects are of a few lengths and fit into each other's holes. Long runs of
+ * all lengths do not, and to touch them anew takes long.
+ */
+#define ARENA_DIRTY_SHARE	8
+#define ANON_DIRTY_SHARE	2
+
 static const struct backend_ops *backend;
 
 static int arena_map(void *addr, size_t len)
@@ -90,6 +97,7 @@ struct pageheap heap_arena = {
 	.end = &region.arena_pages,
 	.first_page = 0,
 	.max_pages = AREA_PAGES,
+	.dirty_share = ARENA_DIRTY_SHARE,
 };
 
 struct pageheap heap_anon = {
@@ -98,4 +106,5 @@ struct pageheap heap_anon = {
 	.end = &region.anon_pages,
 	.first_page = ANON_FIRST_PAGE,
 	.max_pages = AREA_PAGES,
+	.dirty_share = ANON_DIRTY_SHARE,
 };

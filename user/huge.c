@@ -5,6 +5,7 @@
  * deletion moves later entries of the chain up; it lives in a mapping of its own
  * and is under LOCK_HUGE.
  */
+#include <string.h>
 
 #include "huge.h"
 #include "lock.h"
@@ -182,6 +183,36 @@ void *huge_realloc(void *p, size_t size)
 		erase(e);
 		insert((uintptr_t)new, len);
 	}
+	lock_release(&lock);
+	return new;
+}
+
+/* The place that the kernel chooses may be too narrow to grow in: then they move again. */
+static void *move_out(void *p, size_t len, size_t new_len)
+{
+	void *moved = os_move_pages(p, len);
+	void *new;
+
+	if (!moved)
+		return NULL;
+	new = os_remap(moved, len, new_len);
+	if (!new) {
+		memcpy(p, moved, len);
+		os_unmap(moved, len);
+	}
+	return new;
+}
+
+void *huge_adopt(void *p, size_t len, size_t size)
+{
+	size_t new_len = round_up(size, PAGE_SIZE);
+	void *new = NULL;
+
+	lock_acquire(&lock);
+	if (reserve())
+		new = move_out(p, len, new_len);
+	if (new)
+		insert((uintptr_t)new, new_len);
 	lock_release(&lock);
 	return new;
 }

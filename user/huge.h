@@ -35,11 +35,21 @@ void huge_free(void *p);
 /**
  * huge_realloc() - change an object's size, moving its pages if need be
  * @p: address of a huge object
- * @size: bytes, more than LARGE_MAX
+ * @size: bytes, at least 1
  *
  * Return: its new address, or NULL and nothing has changed.
  */
 void *huge_realloc(void *p, size_t size);
+
+/**
+ * huge_adopt() - make a huge object of pages that are part of another mapping
+ * @p: address of the pages; they read as zero afterwards
+ * @len: bytes to move
+ * @size: bytes that it shall have, at least @len
+ *
+ * Return: its address, or NULL and nothing has changed.
+ */
+void *huge_adopt(void *p, size_t len, size_t size);
 
 /**
  * struct huge_usage - huge objects of the process

@@ -2,6 +2,7 @@
 /* SPDX-FileCopyrightText: The Mesh authors */
 /* Large objects: page runs, and what is wrong with an address that is none. */
 #include "daemon.h"
+#include "huge.h"
 #include "large.h"
 #include "message.h"
 #include "region.h"
@@ -50,10 +51,20 @@ void large_free(void *p)
 	daemon_note_free(pages);
 }
 
+void *large_to_huge(void *p, size_t size)
+{
+	struct span *s = large_span(p);
+	void *new = huge_adopt(p, large_size(s), size);
+
+	if (new)
+		pageheap_free_purged(&heap_anon, s);
+	return new;
+}
+
 bool large_resize(struct span *s, size_t size)
 {
 	size_t before = s->nr_pages, after = pages_for(size);
-	bool done = pageheap_resize(&heap_anon, s, after);
+	bool done = after < AREA_PAGES && pageheap_resize(&heap_anon, s, after);
 
 	if (done && after < before)
 		daemon_note_free(before - after);

@@ -11,10 +11,13 @@
 
 #define LARGE_MAX	((size_t)RUN_MAX_PAGES << PAGE_SHIFT)
 
+/* Longer alignments would leave too large gaps between runs. */
+#define LARGE_ALIGN_MAX	((size_t)1 << 20)
+
 /**
  * large_alloc() - allocate a run
  * @size: bytes, 1 to LARGE_MAX
- * @align: power of two, at most LARGE_MAX
+ * @align: power of two, at most LARGE_ALIGN_MAX
  * @zero: set to whether it reads as zero; may be NULL
  *
  * Return: its address, or NULL.
@@ -38,11 +41,20 @@ void large_free(void *p);
 /**
  * large_resize() - change an object's size in place
  * @s: from large_span()
- * @size: bytes, 1 to LARGE_MAX
+ * @size: bytes, at least 1; an object that can grow where it is may exceed LARGE_MAX
  *
  * Return: whether that was possible.
  */
 bool large_resize(struct span *s, size_t size);
+
+/**
+ * large_to_huge() - make a huge object of a run by moving its pages
+ * @p: as for large_span()
+ * @size: bytes, more than LARGE_MAX and more than it has
+ *
+ * Return: its new address, or NULL and nothing has changed.
+ */
+void *large_to_huge(void *p, size_t size);
 
 static inline size_t large_size(const struct span *s)
 {

@@ -166,14 +166,14 @@ static void *move_to(void *p, size_t old_size, size_t size)
 	return new;
 }
 
-/* Objects of the same kind change their size where they are, or by page tables. */
-static void *resize_other(void *p, size_t old_size, size_t size)
+/* Runs grow where they are, or leave the page heap by page tables; mappings stay mappings. */
+static void *resize_other(void *p, size_t size)
 {
-	if (old_size > LARGE_MAX && size > LARGE_MAX)
+	if (!region_has_page(region_page(p)))
 		return huge_realloc(p, size);
-	if (old_size <= LARGE_MAX && size > SLOT_MAX && size <= LARGE_MAX)
-		return large_resize(large_span(p), size) ? p : NULL;
-	return NULL;
+	if (large_resize(large_span(p), size))
+		return p;
+	return size > LARGE_MAX ? large_to_huge(p, size) : NULL;
 }
 
 /* An object that would waste more than half of its room moves. */
@@ -197,7 +197,7 @@ MESH_EXPORT void *realloc(void *p, size_t size)
 	if (unlikely(size > PTRDIFF_MAX))
 		return no_memory();
 	if (old_size > SLOT_MAX && size > SLOT_MAX) {
-		new = resize_other(p, old_size, size);
+		new = resize_other(p, size);
 		if (new)
 			return new;
 	}

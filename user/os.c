@@ -29,6 +29,8 @@
 #define SYS3(nr, a, b, c)	sys6(nr, (long)(a), (long)(b), (long)(c), 0, 0, 0)
 #define SYS4(nr, a, b, c, d) \
 	sys6(nr, (long)(a), (long)(b), (long)(c), (long)(d), 0, 0)
+#define SYS5(nr, a, b, c, d, e) \
+	sys6(nr, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), 0)
 #define SYS6(nr, a, b, c, d, e, f) \
 	sys6(nr, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
 
@@ -173,6 +175,22 @@ int os_grow_in_place(void *addr, size_t old_len, size_t new_len)
 void *os_remap(void *addr, size_t old_len, size_t new_len)
 {
 	return pointer_or_null(SYS4(SYS_mremap, addr, old_len, new_len, MREMAP_MAYMOVE));
+}
+
+/**
+ * os_move_pages() - move what a part of a mapping contains to a mapping of its own
+ * @addr: start of the part, of private anonymous memory
+ * @len: bytes
+ *
+ * The part stays mapped and reads as zero. Needs Linux 5.7.
+ *
+ * Return: address of the new mapping, or NULL when nothing has changed.
+ */
+void *os_move_pages(void *addr, size_t len)
+{
+	int flags = MREMAP_MAYMOVE | MREMAP_DONTUNMAP;
+
+	return pointer_or_null(SYS5(SYS_mremap, addr, len, len, flags, 0));
 }
 
 int os_madvise(void *addr, size_t len, int advice)
@@ -386,7 +404,7 @@ void os_sleep_ns(uint64_t ns)
  */
 uint64_t os_now_ns(void)
 {
-	struct timespec ts;
+	struct timespec ts = { 0 };
 
 	SYS2(SYS_clock_gettime, CLOCK_MONOTONIC, &ts);
 	return (uint64_t)ts.tv_sec * NSEC_PER_SEC + (uint64_t)ts.tv_nsec;
@@ -397,7 +415,7 @@ uint64_t os_now_ns(void)
  */
 uint64_t os_random(void)
 {
-	uint64_t r;
+	uint64_t r = 0;
 
 	if (SYS3(SYS_getrandom, &r, sizeof(r), GRND_NONBLOCK) == sizeof(r))
 		return r;

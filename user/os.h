@@ -26,6 +26,7 @@ int os_map_file_over(void *addr, size_t len, int fd, uint64_t offset);
 int os_unmap(void *addr, size_t len);
 int os_grow_in_place(void *addr, size_t old_len, size_t new_len);
 void *os_remap(void *addr, size_t old_len, size_t new_len);
+void *os_move_pages(void *addr, size_t len);
 int os_madvise(void *addr, size_t len, int advice);
 long os_read_memory(void *buf, uintptr_t addr, size_t len);
 

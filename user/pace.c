@@ -311,6 +311,7 @@ void pace_run(int kick_fd)
 {
 	struct pace p = {
 		.ops = backend_current(),
+		.loop = &loop_poll,
 		.kick_fd = kick_fd,
 		.ages = { { .heap = &heap_arena }, { .heap = &heap_anon } },
 	};

@@ -14,6 +14,12 @@
 #define CHUNK_MIN	((size_t)256)		/* 1 MiB */
 #define CHUNK_MAX	((size_t)16384)		/* 64 MiB */
 
+/* Dirty pages that are kept while clean ones are taken: this, and in_use / DIRTY_SHARE. */
+#define DIRTY_MIN	((size_t)256)
+
+/* Runs of one bin that are looked at to find the shortest. */
+#define LOOK_AT_MOST	32
+
 /* Most pages skipped at a time to get behind a foreign mapping: 4 GiB. */
 #define SKIP_MAX	((size_t)1 << (32 - PAGE_SHIFT))
 
@@ -24,7 +30,14 @@ static struct pageheap_kind *kind_of(struct pageheap *ph, unsigned int state)
 
 static unsigned int bin_of(size_t nr_pages)
 {
-	return nr_pages < PAGEHEAP_BINS ? (unsigned int)nr_pages : PAGEHEAP_BINS - 1;
+	unsigned int log;
+
+	if (nr_pages < PAGEHEAP_EXACT)
+		return (unsigned int)nr_pages;
+	if (nr_pages >= RUN_MAX_PAGES)
+		return PAGEHEAP_BINS - 1;
+	log = 63 - (unsigned int)__builtin_clzll(nr_pages);
+	return PAGEHEAP_EXACT + (log - 8) * 4 + (unsigned int)(nr_pages >> (log - 2) & 3);
 }
 
 static void set_tags(struct span *s)
@@ -105,19 +118,35 @@ static unsigned int next_bin(const struct pageheap_kind *k, unsigned int bin)
 	return i * 64 + (unsigned int)__builtin_ctzll(word);
 }
 
-/* The shortest run with at least @nr_pages; the last bin is not sorted. */
+/* The shortest run with at least @nr_pages among the first ones of a bin. */
+static struct span *shortest_in(const struct span_list *bin, size_t nr_pages)
+{
+	struct span *best = NULL;
+	unsigned int looked = 0;
+
+	for (uint32_t id = bin->first; id && looked < LOOK_AT_MOST; looked++) {
+		struct span *s = span_at(id);
+
+		if (s->nr_pages >= nr_pages && (!best || s->nr_pages < best->nr_pages))
+			best = s;
+		id = s->next;
+	}
+	return best;
+}
+
+/* A short run with at least @nr_pages. Only runs of one bin of PAGEHEAP_EXACT are alike. */
 static struct span *find_run(const struct pageheap_kind *k, size_t nr_pages)
 {
 	unsigned int bin = next_bin(k, bin_of(nr_pages));
-	uint32_t id;
+	struct span *s;
 
-	if (bin < PAGEHEAP_BINS - 1)
+	if (bin < PAGEHEAP_EXACT)
 		return span_at(k->bins[bin].first);
-	if (bin == PAGEHEAP_BINS)
-		return NULL;
-	for (id = k->bins[bin].first; id; id = span_at(id)->next)
-		if (span_at(id)->nr_pages >= nr_pages)
-			return span_at(id);
+	for (; bin < PAGEHEAP_BINS; bin = next_bin(k, bin + 1)) {
+		s = shortest_in(&k->bins[bin], nr_pages);
+		if (s)
+			return s;
+	}
 	return NULL;
 }
 
@@ -245,11 +274,25 @@ static bool grow_behind(struct pageheap *ph, size_t least)
 	return ret == 0;
 }
 
-/* Grow by a chunk that is in proportion, or by the least that helps. */
+/* Clean pages that are free at the end of the area. */
+static size_t clean_at_end(struct pageheap *ph)
+{
+	struct span *s = free_neighbour(ph, (size_t)ph->first_page + ph->nr_pages - 1,
+					SPAN_CLEAN);
+
+	return s ? s->nr_pages : 0;
+}
+
+/*
+ * Make the area end with at least @nr_pages clean pages, in the run that is found first:
+ * grow by a chunk that is in proportion, or by the least that helps.
+ */
 static bool grow(struct pageheap *ph, size_t nr_pages)
 {
-	size_t least = round_up(nr_pages, 16);
-	size_t chunk = round_up(max_size(ph->nr_pages / 8, nr_pages), CHUNK_MIN);
+	size_t has = clean_at_end(ph);
+	size_t more = has < nr_pages ? nr_pages - has : nr_pages;
+	size_t least = round_up(more, 16);
+	size_t chunk = round_up(max_size(ph->nr_pages / 8, more), CHUNK_MIN);
 	int ret;
 
 	chunk = max_size(min_size(chunk, CHUNK_MAX), least);
@@ -257,8 +300,88 @@ static bool grow(struct pageheap *ph, size_t nr_pages)
 		return true;
 	ret = grow_by(ph, least);
 	if (ret == -EEXIST && ph->ops->may_skip && ph->nr_pages)
-		return grow_behind(ph, least);
+		return grow_behind(ph, round_up(nr_pages, 16));
 	return ret == 0;
+}
+
+/* The clean run that starts at @page; made longer when it is the end of the area. */
+static struct span *clean_behind(struct pageheap *ph, size_t page, size_t nr_pages)
+{
+	struct span *next = free_neighbour(ph, page, SPAN_CLEAN);
+	size_t len = next ? next->nr_pages : 0;
+
+	if (len < nr_pages && page + len == ph->first_page + ph->nr_pages)
+		grow(ph, nr_pages);
+	return free_neighbour(ph, page, SPAN_CLEAN);
+}
+
+/* @s grows by the first @nr pages of the free run @next, which follows it. */
+static bool absorb(struct pageheap *ph, struct span *s, struct span *next, size_t nr)
+{
+	next = take_run(ph, next, nr, 1);
+	if (!next)
+		return false;
+	span_delete(next);
+	s->nr_pages += (uint32_t)nr;
+	set_tags(s);
+	return true;
+}
+
+/* Into the dirty run that follows, and then into a clean one. */
+static bool extend_locked(struct pageheap *ph, struct span *s, size_t nr_pages)
+{
+	size_t end = (size_t)s->page + s->nr_pages;
+	size_t more = nr_pages - s->nr_pages;
+	struct span *dirty = free_neighbour(ph, end, SPAN_DIRTY);
+	size_t warm = dirty ? min_size(dirty->nr_pages, more) : 0;
+	struct span *clean = NULL;
+
+	if (warm < more) {
+		clean = clean_behind(ph, end + warm, more - warm);
+		if (!clean || clean->nr_pages < more - warm)
+			return false;
+	}
+	return (!warm || absorb(ph, s, dirty, warm)) &&
+	       (!clean || absorb(ph, s, clean, more - warm));
+}
+
+/* Take @s, which is too short, and what is behind it, or leave it where it is. */
+static bool extend_dirty(struct pageheap *ph, struct span *s, size_t nr_pages)
+{
+	struct span *clean = NULL;
+
+	if (s->nr_pages < nr_pages)
+		clean = clean_behind(ph, (size_t)s->page + s->nr_pages,
+				     nr_pages - s->nr_pages);
+	if (!clean || s->nr_pages + clean->nr_pages < nr_pages)
+		return false;
+	bin_del(ph, s);
+	s->state = SPAN_LARGE;
+	if (absorb(ph, s, clean, nr_pages - s->nr_pages))
+		return true;
+	s->state = SPAN_DIRTY;
+	bin_add(ph, s);
+	return false;
+}
+
+/*
+ * Take a dirty run that is too short, together with clean pages behind it: memory that is
+ * resident comes into use, and only the rest is touched anew.
+ */
+static struct span *join_run(struct pageheap *ph, size_t nr_pages)
+{
+	unsigned int looked = 0;
+
+	for (unsigned int bin = PAGEHEAP_BINS - 1; bin >= PAGEHEAP_EXACT; bin--)
+		for (uint32_t id = ph->dirty.bins[bin].first; id && looked < LOOK_AT_MOST;
+		     looked++) {
+			struct span *s = span_at(id);
+
+			id = s->next;
+			if (extend_dirty(ph, s, nr_pages))
+				return s;
+		}
+	return NULL;
 }
 
 /* Warm pages first, unless zeros are wanted. */
@@ -275,6 +398,13 @@ static struct span *alloc_locked(struct pageheap *ph, size_t nr_pages, size_t al
 	size_t need = nr_pages + align - 1;
 	struct span *s = find_either(ph, need, zero != NULL);
 
+	if (nr_pages >= PAGEHEAP_EXACT && align == 1 && !zero &&
+	    (!s || s->state == SPAN_CLEAN)) {
+		struct span *joint = join_run(ph, nr_pages);
+
+		if (joint)
+			return joint;
+	}
 	if (!s && grow(ph, need))
 		s = find_run(&ph->clean, need);
 	if (!s)
@@ -284,19 +414,63 @@ static struct span *alloc_locked(struct pageheap *ph, size_t nr_pages, size_t al
 	return take_run(ph, s, nr_pages, align);
 }
 
-struct span *pageheap_alloc(struct pageheap *ph, size_t nr_pages, size_t align_pages,
-			    bool *zero)
+static size_t in_use(const struct pageheap *ph)
 {
+	return ph->nr_pages - ph->clean.pages - ph->dirty.pages - ph->purging_pages -
+	       ph->lost_pages;
+}
+
+static size_t too_dirty(const struct pageheap *ph)
+{
+	size_t keep = DIRTY_MIN + in_use(ph) / ph->dirty_share;
+
+	return ph->dirty.pages > keep ? ph->dirty.pages - keep / 2 : 0;
+}
+
+static void purge_excess(struct pageheap *ph)
+{
+	size_t excess;
+
+	lock_acquire(&ph->lock);
+	excess = too_dirty(ph);
+	lock_release(&ph->lock);
+	if (excess)
+		pageheap_purge(ph, excess);
+}
+
+/* As alloc_locked(); @fresh is set when clean pages were taken. */
+static struct span *alloc_and_look(struct pageheap *ph, size_t nr_pages, size_t align,
+				   bool *zero, bool *fresh)
+{
+	size_t clean, mapped;
 	struct span *s;
 
 	lock_acquire(&ph->lock);
-	s = alloc_locked(ph, nr_pages, align_pages, zero);
+	clean = ph->clean.pages;
+	mapped = ph->nr_pages;
+	s = alloc_locked(ph, nr_pages, align, zero);
+	*fresh = ph->clean.pages != clean || ph->nr_pages != mapped;
 	lock_release(&ph->lock);
+	return s;
+}
+
+/*
+ * When clean pages come into use although there are dirty ones, which are too short or in
+ * the other heap, some of those are given back, lest the memory that is resident grows by
+ * both. A program pays for that only while it takes as many clean pages.
+ */
+struct span *pageheap_alloc(struct pageheap *ph, size_t nr_pages, size_t align_pages,
+			    bool *zero)
+{
+	bool fresh;
+	struct span *s = alloc_and_look(ph, nr_pages, align_pages, zero, &fresh);
+
 	/* clean and dirty neighbours become one run when they are purged */
-	if (unlikely(!s) && pageheap_purge(ph, SIZE_MAX)) {
-		lock_acquire(&ph->lock);
-		s = alloc_locked(ph, nr_pages, align_pages, zero);
-		lock_release(&ph->lock);
+	if (unlikely(!s) && pageheap_purge(ph, SIZE_MAX))
+		s = alloc_and_look(ph, nr_pages, align_pages, zero, &fresh);
+	if (unlikely(fresh)) {
+		purge_excess(&heap_arena);
+		purge_excess(&heap_anon);
 	}
 	return s;
 }
@@ -371,25 +545,6 @@ static bool shrink_locked(struct pageheap *ph, struct span *s, size_t nr_pages)
 		return false;
 	set_tags(s);
 	insert_run(ph, rest, SPAN_DIRTY);
-	return true;
-}
-
-static bool extend_locked(struct pageheap *ph, struct span *s, size_t nr_pages)
-{
-	size_t end = (size_t)s->page + s->nr_pages;
-	size_t more = nr_pages - s->nr_pages;
-	struct span *next = free_neighbour(ph, end, SPAN_DIRTY);
-
-	if (!next)
-		next = free_neighbour(ph, end, SPAN_CLEAN);
-	if (!next || next->nr_pages < more)
-		return false;
-	next = take_run(ph, next, more, 1);
-	if (!next)
-		return false;
-	span_delete(next);
-	s->nr_pages = (uint32_t)nr_pages;
-	set_tags(s);
 	return true;
 }
 
@@ -470,8 +625,7 @@ size_t pageheap_in_use(struct pageheap *ph)
 	size_t pages;
 
 	lock_acquire(&ph->lock);
-	pages = ph->nr_pages - ph->clean.pages - ph->dirty.pages - ph->purging_pages -
-		ph->lost_pages;
+	pages = in_use(ph);
 	lock_release(&ph->lock);
 	return pages;
 }

@@ -7,6 +7,9 @@
  * to read as zero) apart from dirty ones, coalesced with neighbours of their
  * kind, and grows at its planned addresses chunk by chunk.
  *
+ * Dirty runs are given back when they have not been used for a second (pace.c). They
+ * are not kept beyond a part of the heap when other memory would be touched instead.
+ *
  * One lock per heap. No system call but the growth is made with it held.
  */
 #ifndef MESH_PAGEHEAP_H
@@ -17,11 +20,15 @@
 #include "lock.h"
 #include "span.h"
 
-/* Longest run that a request is served from; longer objects are mapped directly. */
-#define RUN_MAX_PAGES	256
+/* Longest run that a request is served from, 32 MiB; longer objects are mapped directly. */
+#define RUN_MAX_PAGES	8192
 
-/* Bins 1..255 hold runs of exactly that many pages, the last one the longer ones. */
-#define PAGEHEAP_BINS	(RUN_MAX_PAGES + 1)
+/*
+ * Bins 1..255 hold runs of exactly that many pages. Then there are four for each doubling,
+ * and one for runs of RUN_MAX_PAGES and more.
+ */
+#define PAGEHEAP_EXACT	256
+#define PAGEHEAP_BINS	(PAGEHEAP_EXACT + 5 * 4 + 1)
 
 /**
  * struct pageheap_kind - free runs of one kind
@@ -58,6 +65,7 @@ struct pageheap_ops {
  * @end: the area's end in struct region, kept equal to @nr_pages
  * @first_page: index of the area's first page in the region
  * @max_pages: pages in the area's address plan
+ * @dirty_share: dirty pages beyond in_use / dirty_share are not kept for long
  * @nr_pages: pages mapped; CLEAN + DIRTY + PURGING + LOST + in use
  * @clean: free runs that read as zero
  * @dirty: free runs with old contents
@@ -73,6 +81,7 @@ struct pageheap {
 	_Atomic uint32_t *end;
 	uint32_t first_page;
 	uint32_t max_pages;
+	uint32_t dirty_share;
 	size_t nr_pages;
 	struct pageheap_kind clean;
 	struct pageheap_kind dirty;
@@ -124,6 +133,8 @@ void pageheap_free_purged(struct pageheap *ph, struct span *s);
  * @ph: heap it came from
  * @s: run in state SPAN_LARGE
  * @nr_pages: new length
+ *
+ * A run at the end of the area grows with it.
  *
  * Return: whether that was possible; shrinking always is, unless there is no
  * memory for a descriptor of the rest.

@@ -4,7 +4,7 @@
  * The address plan. At a random base, aligned to 1 GiB:
  *
  *	base	+ 0		arena: small objects, memory of the backend
- *		+ 512 GiB	anon: everything else up to 1 MiB, anonymous memory
+ *		+ 512 GiB	anon: everything else up to 32 MiB, anonymous memory
  *		+ 1 TiB		page_span[]: u32 for each page of both areas
  *		+ 1 TiB + 2 GiB	page_class[]: u8 for each page
  *		+ 1 TiB + 4 GiB	span_table[]

@@ -28,7 +28,7 @@ const struct sizeclass sizeclasses[NR_CLASSES] = {
 	_Static_assert(((pages) * PAGE_SIZE - (slots) * (size)) * 63 <= \
 		       (pages) * PAGE_SIZE, "a span wastes at most 1/63");
 #define MEDIUM(size, pages, slots) \
-	_Static_assert((size) % 1024 == 0, "medium classes come in steps of 1024"); \
+	_Static_assert((size) % 512 == 0, "medium classes come in steps of 512"); \
 	_Static_assert((slots) * (size) == (pages) * PAGE_SIZE, "nothing is wasted");
 #include "sizeclass.def"
 #undef SMALL
@@ -52,9 +52,9 @@ void sizeclass_init(void)
 {
 	for (size_t i = 0; i < SIZE_TABLE_FINE; i++)
 		sizeclass_table[i] = (uint8_t)smallest_class(i * 16);
-	for (size_t i = 0; i < SLOT_MAX / 1024; i++)
+	for (size_t i = 0; i < SLOT_MAX / 512; i++)
 		sizeclass_table[SIZE_TABLE_FINE + i] =
-			(uint8_t)smallest_class((i + 1) * 1024);
+			(uint8_t)smallest_class((i + 1) * 512);
 }
 
 unsigned int sizeclass_of_aligned(size_t size, size_t align)

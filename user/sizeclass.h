@@ -27,10 +27,10 @@ enum {
 /* The largest request that is served from a slot. */
 #define SLOT_MAX		((size_t)32768)
 
-/* Below SIZE_FINE sizes map to classes in steps of 16, above in steps of 1024. */
+/* Below SIZE_FINE sizes map to classes in steps of 16, above in steps of 512. */
 #define SIZE_FINE		((size_t)4096)
 #define SIZE_TABLE_FINE		(SIZE_FINE / 16 + 1)
-#define SIZE_TABLE_LEN		(SIZE_TABLE_FINE + SLOT_MAX / 1024)
+#define SIZE_TABLE_LEN		(SIZE_TABLE_FINE + SLOT_MAX / 512)
 
 /**
  * struct sizeclass - one size class
@@ -63,7 +63,7 @@ static inline unsigned int sizeclass_of(size_t size)
 {
 	if (likely(size <= SIZE_FINE))
 		return sizeclass_table[(size + 15) >> 4];
-	return sizeclass_table[SIZE_TABLE_FINE + ((size - 1) >> 10)];
+	return sizeclass_table[SIZE_TABLE_FINE + ((size - 1) >> 9)];
 }
 
 /**

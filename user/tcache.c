@@ -24,7 +24,13 @@
 #define TCACHE_BIN_MIN		2
 #define TCACHE_BATCH_START	4
 
-static struct tcache tcache_none;
+/* An empty stack without room. */
+static void *no_slots[1];
+
+#define NO_BIN		{ .top = no_slots + 1, .end = no_slots + 1 }
+
+/* Requests have no class but 0 until tcache_init() is done. */
+static struct tcache tcache_none = { .bins = { [CLASS_NONE] = NO_BIN } };
 static struct tcache tcache_dead;
 
 MESH_TLS struct tcache *tcache = &tcache_none;
@@ -42,29 +48,45 @@ static unsigned int bin_cap(unsigned int cls)
 	return (unsigned int)max_size(min_size(cap, TCACHE_BIN_MAX), TCACHE_BIN_MIN);
 }
 
+/* Each stack has a NULL below it. */
 static size_t tcache_bytes(void)
 {
 	size_t slots = 0;
 
 	for (unsigned int cls = 1; cls < NR_CLASSES; cls++)
-		slots += bin_cap(cls);
+		slots += 1 + bin_cap(cls);
 	return round_up(sizeof(struct tcache) + slots * sizeof(void *), PAGE_SIZE);
+}
+
+static void **bin_base(const struct tcache_bin *bin, unsigned int cls)
+{
+	return bin->end - bin_cap(cls);
+}
+
+static unsigned int bin_nr(const struct tcache_bin *bin, unsigned int cls)
+{
+	return (unsigned int)(bin->top - bin_base(bin, cls));
 }
 
 static void init_bins(struct tcache *tc)
 {
 	void **slots = tc->storage;
 
+	tc->bins[CLASS_NONE] = (struct tcache_bin)NO_BIN;
 	for (unsigned int cls = 1; cls < NR_CLASSES; cls++) {
 		unsigned int cap = bin_cap(cls);
 
-		tc->bins[cls] = (struct tcache_bin){
-			.slots = slots,
-			.cap = (uint16_t)cap,
-			.batch = (uint16_t)min_size(TCACHE_BATCH_START, (cap + 1) / 2),
-		};
+		slots++;
+		tc->bins[cls] = (struct tcache_bin){ .top = slots, .end = slots + cap };
+		tc->batch[cls] = (uint8_t)min_size(TCACHE_BATCH_START, (cap + 1) / 2);
 		slots += cap;
 	}
+}
+
+static void init_no_bins(struct tcache *tc)
+{
+	for (unsigned int cls = 0; cls < NR_CLASSES; cls++)
+		tc->bins[cls] = (struct tcache_bin)NO_BIN;
 }
 
 static void link_live(struct tcache *tc)
@@ -137,6 +159,8 @@ static void thread_exit(void *arg)
 
 void tcache_init(void)
 {
+	init_no_bins(&tcache_none);
+	init_no_bins(&tcache_dead);
 	have_key = pthread_key_create(&key, thread_exit) == 0;
 }
 
@@ -155,30 +179,32 @@ static void *refill_one(unsigned int cls)
 void *tcache_refill(unsigned int cls)
 {
 	struct tcache_bin *bin;
+	uint8_t *batch;
 	unsigned int nr;
 
 	if (unlikely(!usable()))
 		return refill_one(cls);
 	bin = &tcache->bins[cls];
-	nr = central_refill(cls, bin->slots, bin->batch);
+	batch = &tcache->batch[cls];
+	nr = central_refill(cls, bin->top, *batch);
 	if (unlikely(nr == 0))
 		return NULL;
-	bin->nr = (uint16_t)(nr - 1);
-	bin->batch = (uint16_t)min_size(2u * bin->batch, (bin->cap + 1u) / 2);
-	return bin->slots[nr - 1];
+	bin->top += nr - 1;
+	*batch = (uint8_t)min_size(2u * *batch, (bin_cap(cls) + 1) / 2);
+	return *bin->top;
 }
 
 /* Give the @nr slots that were pushed first to the central lists. */
 static void flush_oldest(unsigned int cls, unsigned int nr)
 {
 	struct tcache_bin *bin = &tcache->bins[cls];
-	unsigned int rest = bin->nr - nr;
+	void **base = bin_base(bin, cls);
 
 	if (!nr)
 		return;
-	central_return(cls, bin->slots, nr);
-	memmove(bin->slots, bin->slots + nr, rest * sizeof(void *));
-	bin->nr = (uint16_t)rest;
+	central_return(cls, base, nr);
+	memmove(base, base + nr, (size_t)(bin->top - base - nr) * sizeof(void *));
+	bin->top -= nr;
 }
 
 void tcache_overflow(unsigned int cls, void *p)
@@ -190,17 +216,19 @@ void tcache_overflow(unsigned int cls, void *p)
 		return;
 	}
 	bin = &tcache->bins[cls];
-	if (bin->nr && bin->slots[bin->nr - 1] == p)
+	if (bin->top[-1] == p)
 		fatal("double free of %p, an object of %u bytes", p, sizeclasses[cls].size);
-	if (bin->nr >= bin->cap)
-		flush_oldest(cls, (bin->nr + 1u) / 2);
-	bin->slots[bin->nr++] = p;
+	if (bin->top == bin->end)
+		flush_oldest(cls, (bin_cap(cls) + 1) / 2);
+	*bin->top++ = p;
 }
 
 void tcache_flush(void)
 {
+	if (tcache == &tcache_none || tcache == &tcache_dead)
+		return;
 	for (unsigned int cls = 1; cls < NR_CLASSES; cls++)
-		flush_oldest(cls, tcache->bins[cls].nr);
+		flush_oldest(cls, bin_nr(&tcache->bins[cls], cls));
 }
 
 unsigned int tcache_count(size_t counts[NR_CLASSES])
@@ -210,7 +238,7 @@ unsigned int tcache_count(size_t counts[NR_CLASSES])
 	lock_acquire(&lock);
 	for (const struct tcache *tc = live; tc; tc = tc->next) {
 		for (unsigned int cls = 1; cls < NR_CLASSES; cls++)
-			counts[cls] += tc->bins[cls].nr;
+			counts[cls] += bin_nr(&tc->bins[cls], cls);
 		nr++;
 	}
 	lock_release(&lock);

@@ -7,6 +7,8 @@
  * Before its first slow path a thread has tcache_none, and while it exits
  * tcache_dead: both are empty and have no room, so that the fast paths need no
  * test for them.
+ *
+ * Below each stack is a NULL: who pops from an empty one gets that.
  */
 #ifndef MESH_TCACHE_H
 #define MESH_TCACHE_H
@@ -17,27 +19,25 @@
 
 /**
  * struct tcache_bin - free slots of one class
- * @slots: the stack
- * @nr: slots on it
- * @cap: most it may hold
- * @batch: slots to ask for at the next refill; grows with demand
+ * @top: where the next slot is put; the one below it is the next to take
+ * @end: end of the room for the stack
  */
 struct tcache_bin {
-	void **slots;
-	uint16_t nr;
-	uint16_t cap;
-	uint16_t batch;
+	void **top;
+	void **end;
 };
 
 /**
  * struct tcache - what one thread has in hand
  * @bins: by class; bin 0 is always empty
+ * @batch: slots to ask for at the next refill, by class; grows with demand
  * @prev: list of all live caches
  * @next: list of all live caches, or of unused ones
  * @storage: the stacks
  */
 struct tcache {
 	struct tcache_bin bins[NR_CLASSES];
+	uint8_t batch[NR_CLASSES];
 	struct tcache *prev;
 	struct tcache *next;
 	void *storage[];
@@ -59,10 +59,12 @@ void tcache_init(void);
 static inline void *tcache_pop(unsigned int cls)
 {
 	struct tcache_bin *bin = &tcache->bins[cls];
+	void **top = bin->top;
+	void *p = top[-1];
 
-	if (unlikely(bin->nr == 0))
-		return NULL;
-	return bin->slots[--bin->nr];
+	if (likely(p))
+		bin->top = top - 1;
+	return p;
 }
 
 /**
@@ -75,14 +77,12 @@ static inline void *tcache_pop(unsigned int cls)
 static inline bool tcache_push(unsigned int cls, void *p)
 {
 	struct tcache_bin *bin = &tcache->bins[cls];
-	unsigned int nr = bin->nr;
+	void **top = bin->top;
 
-	if (unlikely(nr >= bin->cap))
+	if (unlikely(top == bin->end) || unlikely(top[-1] == p))
 		return false;
-	if (unlikely(nr && bin->slots[nr - 1] == p))
-		return false;
-	bin->slots[nr] = p;
-	bin->nr = (uint16_t)(nr + 1);
+	*top = p;
+	bin->top = top + 1;
 	return true;
 }
 

@@ -66,12 +66,15 @@ static long field_kb(const char *text, const char *name)
 	return at ? strtol(at + strlen(name), NULL, 10) : 0;
 }
 
-void memory_read(struct memory *m)
+void memory_read_of(pid_t pid, struct memory *m)
 {
-	int fd = open("/proc/self/smaps_rollup", O_RDONLY | O_CLOEXEC);
-	char text[4096];
-	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	char path[64], text[4096];
+	ssize_t n;
+	int fd;
 
+	snprintf(path, sizeof(path), "/proc/%d/smaps_rollup", (int)pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
 	memset(m, 0, sizeof(*m));
 	if (fd >= 0)
 		close(fd);
@@ -80,6 +83,11 @@ void memory_read(struct memory *m)
 	text[n] = '\0';
 	m->pss_kb = field_kb(text, "\nPss:");
 	m->rss_kb = field_kb(text, "\nRss:");
+}
+
+void memory_read(struct memory *m)
+{
+	memory_read_of(getpid(), m);
 }
 
 void *map_or_die(size_t len)

@@ -11,8 +11,9 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
-/* Memory of this process as /proc/self/smaps_rollup has it, in kB. */
+/* Memory of a process as its smaps_rollup in /proc has it, in kB. */
 struct memory {
 	long pss_kb;
 	long rss_kb;
@@ -64,6 +65,13 @@ int payload_ok(const void *p, size_t len, uint64_t seed);
  * @m: the answer; zeroes if /proc cannot be read
  */
 void memory_read(struct memory *m);
+
+/**
+ * memory_read_of() - the same of another process
+ * @pid: process
+ * @m: the answer; zeroes if /proc cannot be read
+ */
+void memory_read_of(pid_t pid, struct memory *m);
 
 /**
  * map_or_die() - zeroed memory that does not come from malloc

@@ -191,8 +191,9 @@ static void print_result(const struct worker *w, double seconds)
 	printf("result: ns_per_op=%.1f pss_kb=%ld rss_kb=%ld objects_wrong=%lu",
 	       seconds * 1e9 / ops, m.pss_kb, m.rss_kb, w->wrong);
 	if (opt.latency)
-		printf(" p50_ns=%lu p99_ns=%lu p99.9_ns=%lu max_ns=%lu",
+		printf(" p50_ns=%lu p99_ns=%lu p99.9_ns=%lu p99.99_ns=%lu max_ns=%lu",
 		       percentile(w, 0.5), percentile(w, 0.99), percentile(w, 0.999),
+		       percentile(w, 0.9999),
 		       percentile(w, 1));
 	putchar('\n');
 }

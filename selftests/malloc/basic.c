@@ -72,6 +72,28 @@ static void check_realloc_steps(void)
 		free(other[i]);
 }
 
+/* Out of the heap into a mapping of its own, by copies or with what is behind it in use. */
+static void check_leave_heap(void)
+{
+	static const size_t to[] = { 35000000, 70000000, 34000000, 20000000, 40000000, 100 };
+	size_t size = 30000000;
+	char *p = malloc(size), *behind = NULL;
+
+	CHECK(p);
+	fill(p, size, 6);
+	for (size_t i = 0; i < sizeof(to) / sizeof(*to); i++) {
+		free(behind);
+		behind = malloc(20000000);
+		p = realloc(p, to[i]);
+		CHECK(p && malloc_usable_size(p) >= to[i]);
+		CHECK(is_filled(p, to[i] < size ? to[i] : size, 6));
+		size = to[i];
+		fill(p, size, 6);
+	}
+	free(p);
+	free(behind);
+}
+
 static void check_usable(void)
 {
 	CHECK(malloc_usable_size(NULL) == 0);
@@ -148,10 +170,10 @@ static void check_errno(void)
 
 static void check_info(void)
 {
-	void *p = malloc(200000), *q = malloc(2000000);
+	void *p = malloc(200000), *q = malloc(40000000);
 	struct mallinfo2 m = mallinfo2();
 
-	CHECK(m.uordblks >= 200000 && m.hblks >= 1 && m.hblkhd >= 2000000);
+	CHECK(m.uordblks >= 200000 && m.hblks >= 1 && m.hblkhd >= 40000000);
 	CHECK(m.uordblks + m.fordblks == m.arena);
 	CHECK(malloc_info(1, stdout) == -1 && errno == EINVAL);
 	CHECK(mallopt(M_MMAP_THRESHOLD, 100000) == 1);
@@ -178,6 +200,7 @@ int main(void)
 	check_nothing();
 	check_realloc();
 	check_realloc_steps();
+	check_leave_heap();
 	check_usable();
 	check_calloc();
 	check_errno();

@@ -71,7 +71,7 @@ static void double_free_large(void)
 
 static void double_free_huge(void)
 {
-	char *p = malloc(5000000);
+	char *p = malloc(50000000);
 
 	EXPECT("free of %p: not an address that malloc has returned", (void *)p);
 	free(p);
@@ -119,7 +119,7 @@ static void interior_large(void)
 
 static void interior_huge(void)
 {
-	char *p = (char *)malloc(5000000) + 4096;
+	char *p = (char *)malloc(50000000) + 4096;
 
 	EXPECT("free of %p: not an address that malloc has returned", (void *)p);
 	free(opaque(p));

@@ -15,7 +15,7 @@ int main(int argc, char **argv)
 	for (int i = 0; i < 3000; i += 3)
 		free(keep[i]);
 	keep[0] = malloc(100000);
-	keep[3] = malloc(5000000);
+	keep[3] = malloc(50000000);
 	if (argc > 1)
 		return malloc_info(0, stdout);
 	malloc_stats();

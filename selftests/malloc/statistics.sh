@@ -27,7 +27,7 @@ LD_PRELOAD=$MESH_LIB "$1" 2> "$dir/stats"
 check_sums "$dir/stats"
 LD_PRELOAD=$MESH_LIB MESH_STATS=1 "$1" xml > "$dir/xml" 2> "$dir/exit"
 check_sums "$dir/exit"
-grep -q '+ huge objects  *5001216$' "$dir/stats"
+grep -q '+ huge objects  *50003968$' "$dir/stats"
 grep -q '+ large objects  *102400$' "$dir/stats"
 
 # The lines of MALLOCSTATS: the program's live bytes are those of the long form.

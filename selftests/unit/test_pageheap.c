@@ -230,6 +230,85 @@ TEST(resize)
 	check_sums(&heap_anon, 0);
 }
 
+/* Runs of nearly the same length share a bin, and the shortest that fits is taken. */
+TEST(best_fit_of_long_runs)
+{
+	static const size_t len[] = { 330, 300, 312, 9000, 8500 };
+	uint32_t page[ARRAY_SIZE(len)];
+	struct span *run[ARRAY_SIZE(len)];
+
+	unit_heap();
+	for (size_t i = 0; i < ARRAY_SIZE(len); i++) {
+		run[i] = pageheap_alloc(&heap_anon, len[i], 1, NULL);
+		page[i] = run[i]->page;
+		CHECK(pageheap_alloc(&heap_anon, 1, 1, NULL));
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(len); i++)
+		CHECK(pageheap_free(&heap_anon, run[i]));
+	CHECK_EQ(pageheap_alloc(&heap_anon, 305, 1, NULL)->page, page[2]);
+	CHECK_EQ(pageheap_alloc(&heap_anon, 300, 1, NULL)->page, page[1]);
+	CHECK_EQ(pageheap_alloc(&heap_anon, 8300, 1, NULL)->page, page[4]);
+	CHECK_EQ(pageheap_alloc(&heap_anon, 8600, 1, NULL)->page, page[3]);
+}
+
+/* The last run of the area grows with it, through dirty pages and beyond. */
+TEST(resize_at_the_end)
+{
+	struct span *a, *b;
+
+	unit_heap();
+	a = pageheap_alloc(&heap_anon, 100, 1, NULL);
+	b = pageheap_alloc(&heap_anon, 100, 1, NULL);
+	CHECK(pageheap_free(&heap_anon, b));
+	CHECK(pageheap_resize(&heap_anon, a, 150));
+	CHECK_EQ(pageheap_dirty(&heap_anon), 50);
+	CHECK(pageheap_resize(&heap_anon, a, 5000));
+	CHECK_EQ(pageheap_dirty(&heap_anon), 0);
+	check_sums(&heap_anon, 5000);
+	memset(span_addr(a), 1, 5000 * PAGE_SIZE);
+	CHECK(pageheap_free(&heap_anon, a));
+	check_sums(&heap_anon, 0);
+}
+
+/* Warm pages that are too few are used together with cold ones behind them. */
+TEST(short_warm_run_is_extended)
+{
+	struct span *a, *b;
+	uint32_t page;
+
+	unit_heap();
+	a = pageheap_alloc(&heap_anon, 300, 1, NULL);
+	page = a->page;
+	CHECK(pageheap_free(&heap_anon, a));
+	a = pageheap_alloc(&heap_anon, 400, 1, NULL);
+	CHECK_EQ(a->page, page);
+	CHECK_EQ(pageheap_dirty(&heap_anon), 0);
+	check_sums(&heap_anon, 400);
+	b = pageheap_alloc(&heap_anon, 1, 1, NULL);
+	CHECK(pageheap_free(&heap_anon, a));
+	a = pageheap_alloc(&heap_anon, 500, 1, NULL);
+	CHECK(a->page > b->page);
+	check_sums(&heap_anon, 501);
+}
+
+/* Dirty pages that are of no use do not add up with the clean ones that are taken. */
+TEST(dirty_pages_are_bounded)
+{
+	struct span *run[3000];
+
+	unit_heap();
+	for (size_t i = 0; i < ARRAY_SIZE(run); i++)
+		run[i] = pageheap_alloc(&heap_anon, 1, 1, NULL);
+	for (size_t i = 0; i < ARRAY_SIZE(run); i += 2)
+		CHECK(pageheap_free(&heap_anon, run[i]));
+	CHECK_EQ(pageheap_dirty(&heap_anon), 1500);
+	CHECK(pageheap_alloc(&heap_anon, 1, 1, NULL));
+	CHECK_EQ(pageheap_dirty(&heap_anon), 1499);
+	CHECK(pageheap_alloc(&heap_anon, 2, 1, NULL));
+	CHECK(pageheap_dirty(&heap_anon) < 750);
+	check_sums(&heap_anon, 1503);
+}
+
 /* Random runs; nobody's pages are anybody else's, and in the end all is one run. */
 TEST(random_runs)
 {
@@ -312,5 +391,7 @@ UNIT_MAIN(UNIT(chunk_is_one_clean_run), UNIT(dirty_neighbours_coalesce),
 	  UNIT(best_fit), UNIT(purge_makes_clean_and_coalesces), UNIT(purge_is_bounded),
 	  UNIT(purging_runs_are_nobodys), UNIT(unpurgeable_pages_are_lost),
 	  UNIT(child_purges_what_was_being_purged), UNIT(alignment), UNIT(resize),
+	  UNIT(best_fit_of_long_runs), UNIT(resize_at_the_end),
+	  UNIT(short_warm_run_is_extended), UNIT(dirty_pages_are_bounded),
 	  UNIT(random_runs), UNIT(out_of_memory),
 	  UNIT(foreign_mapping))
