@@ -50,6 +50,13 @@ static size_t mh_forked_ranges(struct mh_arena *arena, struct mh_range *ranges)
 	return nr;
 }
 
+/* Beyond what the child inherits there is nothing to take away. */
+static int mh_remove_gap(struct mh_arena *child, pgoff_t first, pgoff_t end)
+{
+	end = min(end, child->top->inherit_end);
+	return first < end ? mh_remove_unmapped(child, first, end) : 0;
+}
+
 /* What is between ranges, which are in order but may overlap. */
 static int mh_remove_between(struct mh_arena *child, struct mh_range *ranges, size_t nr)
 {
@@ -58,11 +65,10 @@ static int mh_remove_between(struct mh_arena *child, struct mh_range *ranges, si
 	size_t i;
 
 	for (i = 0; i < nr && !err; i++) {
-		if (ranges[i].first > at)
-			err = mh_remove_unmapped(child, at, ranges[i].first);
+		err = mh_remove_gap(child, at, ranges[i].first);
 		at = max(at, ranges[i].end);
 	}
-	return err ?: mh_remove_unmapped(child, at, MH_MAX_ARENA_PAGES);
+	return err ?: mh_remove_gap(child, at, MH_MAX_ARENA_PAGES);
 }
 
 /**

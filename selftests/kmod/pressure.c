@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #include "kselftest_harness.h"
 
@@ -107,14 +108,18 @@ static char content(size_t page, unsigned int slot)
 }
 
 /* Even pages use even slots, odd pages odd ones. */
-static void fill(struct arena *a)
+static void fill_pages(struct arena *a, size_t page, size_t end)
 {
 	unsigned int slot;
-	size_t page;
 
-	for (page = 0; page < a->pages; page++)
+	for (; page < end; page++)
 		for (slot = page % 2; slot < SLOTS; slot += 2)
 			memset(page_at(a, page) + slot * SLOT, content(page, slot), SLOT);
+}
+
+static void fill(struct arena *a)
+{
+	fill_pages(a, 0, a->pages);
 }
 
 static size_t count_wrong(struct arena *a)
@@ -400,6 +405,88 @@ TEST_F_TIMEOUT(pressure, locked_pages_stay, 120)
 	ASSERT_EQ(1, write(done[1], "d", 1));
 	EXPECT_EQ(0, child_exit(pid));
 	EXPECT_EQ(0, count_wrong(&self->a));
+}
+
+/* Many that do little: layers, and who has them, change all the time. */
+static int short_lives(struct arena *a)
+{
+	unsigned int i;
+	pid_t pid;
+
+	for (i = 0; i < 100; i++) {
+		pid = fork();
+		if (!pid) {
+			fill_pages(a, i, i + 8);
+			_exit(0);
+		}
+		if (i % 4 == 0)
+			fill_pages(a, i, i + 8);
+		if (child_exit(pid))
+			return 1;
+	}
+	return 0;
+}
+
+/* Writes to its part of what it got, forks on, and leaves; arenas of its own come and go, too. */
+static int generation(struct arena *a, unsigned int depth)
+{
+	struct arena part = *a, own = arena_open(64, MESHHELPER_MERGE_ZAP);
+	int failed = 0;
+	pid_t pid;
+
+	fill(&own);
+	merge_neighbours(&own);
+	part.base = page_at(a, depth * a->pages / 4);
+	part.pages = a->pages / 4;
+	memset(part.base, 'g', part.pages * PAGE);
+	fill_pages(a, depth * a->pages / 4, (depth + 1) * a->pages / 4);
+	merge_neighbours(&part);
+	if (depth < 3) {
+		pid = fork();
+		if (!pid)
+			_exit(generation(a, depth + 1));
+		failed = child_exit(pid);
+	}
+	touch_all(a);
+	failed |= short_lives(a) || count_wrong(a) || count_wrong(&own);
+	arena_close(&own);
+	return failed;
+}
+
+/* Pages are unmapped all the time, while processes come and go. */
+TEST_F_TIMEOUT(pressure, generations, 120)
+{
+	long long arenas = counter("arenas"), layers = counter("layers"), unmapped;
+	time_t start = time(NULL);
+	pid_t reclaimer, child;
+	unsigned int round;
+
+	if (!swap_is_on())
+		SKIP(return, "no swap");
+	self->a = arena_open(PAGES(1), MESHHELPER_MERGE_ZAP);
+	fill(&self->a);
+	reclaimer = fork();
+	while (!reclaimer) {
+		set_limit("memory.reclaim", "1M");
+		usleep(1000);
+	}
+	unmapped = counter("pages_unmapped_total");
+	for (round = 0; round < 2 || time(NULL) < start + 40; round++) {
+		child = fork();
+		if (!child)
+			_exit(generation(&self->a, 0));
+		EXPECT_EQ(0, child_exit(child));
+	}
+	kill(reclaimer, SIGKILL);
+	child_exit(reclaimer);
+	TH_LOG("%lld pages unmapped in %u rounds", counter("pages_unmapped_total") - unmapped,
+	       round);
+	EXPECT_LT(1000, counter("pages_unmapped_total") - unmapped);
+	EXPECT_EQ(0, count_wrong(&self->a));
+	arena_close(&self->a);
+	self->a.base = NULL;
+	EXPECT_EQ(arenas, counter("arenas"));
+	EXPECT_EQ(layers, counter("layers"));
 }
 
 /*
