@@ -113,12 +113,17 @@ static int mh_fault_page(struct mh_arena *arena, struct vm_fault *vmf)
 	int err;
 
 	slot = mh_resolve(arena->top, vmf->pgoff, &owner);
-	if (owner != arena->top && vmf->flags & FAULT_FLAG_WRITE)
-		return mh_copy_up(family, arena->top, vmf->pgoff, vmf->vma) ?: 1;
-	page = mh_slot_page(family, slot);
-	if (IS_ERR(page))
-		return PTR_ERR(page);
-	lock_page(page);
+	if (owner != arena->top && vmf->flags & FAULT_FLAG_WRITE) {
+		err = mh_copy_up_fault(family, arena->top, vmf->pgoff, vmf->vma, &page);
+		if (!page)
+			return err ?: 1;
+		owner = arena->top;
+		slot = owner->base + vmf->pgoff;
+	} else {
+		page = mh_slot_lock(family, slot, SGP_CACHE);
+		if (IS_ERR(page))
+			return PTR_ERR(page);
+	}
 	if (mh_page_current(arena, page, vmf->pgoff, slot)) {
 		err = owner == arena->top ? 0 : mh_lend(owner, slot);
 		if (!err) {

@@ -231,6 +231,7 @@ void mh_store_free(struct mh_family *family, pgoff_t first, pgoff_t end);
 unsigned long mh_store_count(struct mh_family *family, pgoff_t first, pgoff_t end);
 bool mh_slot_present(struct mh_family *family, pgoff_t slot);
 struct page *mh_slot_page(struct mh_family *family, pgoff_t slot);
+struct page *mh_slot_lock(struct mh_family *family, pgoff_t slot, enum sgp_type sgp);
 bool mh_slot_page_is(struct mh_family *family, struct page *page, pgoff_t slot);
 int mh_page_refs(struct page *page);
 bool mh_page_held(struct page *page, int ours);
@@ -273,6 +274,8 @@ void mh_alias_destroy(struct mh_layer *layer);
 /* copyup.c: a layer's own copy of what it sees in the layers below */
 int mh_copy_up(struct mh_family *family, struct mh_layer *layer, pgoff_t index,
 	       struct vm_area_struct *vma);
+int mh_copy_up_fault(struct mh_family *family, struct mh_layer *layer, pgoff_t index,
+		     struct vm_area_struct *vma, struct page **copy);
 int mh_copy_up_range(struct mh_family *family, struct mh_layer *layer, pgoff_t first,
 		     pgoff_t end);
 int mh_copy_up_held(struct mh_arena *arena);
