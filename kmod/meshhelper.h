@@ -76,7 +76,8 @@
  * slot up again after it has locked the folio it found. Removal has a barrier of its
  * own, the removal window (remove.c), as it frees whole ranges at once.
  *
- * A fault takes family->tree, for reading, only in an arena that has relatives.
+ * A fault takes family->tree, for reading, only in an arena that has relatives; for writing
+ * it only tries to get it (around.c).
  */
 #ifndef MESHHELPER_INTERNAL_H
 #define MESHHELPER_INTERNAL_H
@@ -287,6 +288,9 @@ void mh_drop_spare(struct mh_family *family, struct mh_layer *layer, pgoff_t slo
 void mh_touch(struct mh_arena *arena, pgoff_t index);
 vm_fault_t mh_fault(struct vm_fault *vmf);
 vm_fault_t mh_page_mkwrite(struct vm_fault *vmf);
+
+/* around.c: what lies around a page fault */
+bool mh_fault_around(struct mh_arena *arena, struct vm_fault *vmf);
 
 /* main.c, merge.c, batch.c: requests */
 long mh_request(unsigned int cmd, void __user *arg);
