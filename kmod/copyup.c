@@ -355,6 +355,11 @@ static int mh_copy_up_if_held(struct mh_arena *arena, pgoff_t index, pgoff_t slo
 
 	if (xa_load(&layer->lent, slot) || mh_next_held(arena->family, slot, slot) != slot)
 		return 0;
+	/*
+	 * Other threads may write until the TLB is flushed, which fork does later. A page that
+	 * is copied before must not be older than what they have written after it to others.
+	 */
+	mh_zap_shown(arena->family, NULL, layer, index, slot);
 	return mh_copy_up(arena->family, mh_layer_upper(layer), index, NULL);
 }
 
