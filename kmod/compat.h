@@ -17,6 +17,7 @@
 #endif
 #include <linux/list_lru.h>
 #include <linux/mm.h>
+#include <linux/pagemap.h>
 #include <linux/sched/mm.h>
 #include <linux/shmem_fs.h>
 #include <linux/shrinker.h>
@@ -93,6 +94,31 @@ static inline void zap_vma_range(struct vm_area_struct *vma, unsigned long addr,
 			    ((loff_t)vma->vm_pgoff << PAGE_SHIFT) + addr - vma->vm_start, size, 0);
 #endif
 }
+#endif
+
+#ifndef MH_HAVE_SHMEM_GET_FOLIO
+/* There, but not for modules. What they have instead clears every new page. */
+static inline int mh_shmem_get_folio(struct inode *inode, pgoff_t index, struct folio **folio)
+{
+	struct address_space *mapping = inode->i_mapping;
+	struct page *page;
+
+	for (;;) {
+		page = shmem_read_mapping_page_gfp(mapping, index, mapping_gfp_mask(mapping));
+		if (IS_ERR(page))
+			return PTR_ERR(page);
+		lock_page(page);
+		if (page->mapping == mapping)
+			break;
+		unlock_page(page);
+		put_page(page);
+	}
+	*folio = page_folio(page);
+	return 0;
+}
+
+#define shmem_get_folio(inode, index, write_end, folio, sgp)	\
+	mh_shmem_get_folio(inode, index, folio)
 #endif
 
 #ifdef MH_HAVE_SHMEM_VMA_FLAGS

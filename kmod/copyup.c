@@ -12,8 +12,9 @@
  * Whoever makes a copy holds the folio lock of the slot that is copied from, and
  * checks under it that the layer still looks through to that slot. So there is one
  * copy only, and the owner's group at that slot is stable: its owner would have had to
- * copy it up, too, before changing it. The new page is locked inside: nobody knows it
- * yet but who lost the race for the same copy, and waits for the outer lock.
+ * copy it up, too, before changing it. The new page is locked before that, so of two folio
+ * locks the one of the upper layer is the outer. Nobody else takes more than one, but a merge,
+ * whose slots are all of one layer, and none of them the new one.
  *
  * The indices that share the slot are copied as one; they share the copy. So a layer looks
  * through to all members of a group or to none: the owner, who writes or merges by way of
@@ -149,18 +150,17 @@ static int mh_copy_up_hole(struct mh_copy_up *up)
 }
 
 /* The members of the owner's group that the layer still looks through to. */
-static struct mh_group *mh_group_seen(struct mh_copy_up *up)
+static struct mh_group *mh_group_seen(struct mh_copy_up *up, struct mh_group *group)
 {
-	struct mh_group *group = xa_load(&up->owner->groups, up->slot), *seen;
+	struct mh_group *seen = mh_group_alloc(group->nr);
 	pgoff_t base = up->layer->base, member;
 	unsigned int i;
 
-	seen = mh_group_alloc(group ? group->nr : 1);
 	if (!seen)
 		return NULL;
 	seen->slot = base + up->index;
 	seen->member[seen->nr++] = up->index;
-	for (i = 0; group && i < group->nr; i++) {
+	for (i = 0; i < group->nr; i++) {
 		member = group->member[i];
 		if (member == up->index || !mh_looks_through(up, member))
 			continue;
@@ -171,113 +171,117 @@ static struct mh_group *mh_group_seen(struct mh_copy_up *up)
 }
 
 /* Remove the entry of one process only; if it is in another VMA, that of relatives, too. */
-static void mh_zap_index(struct mh_copy_up *up, pgoff_t index)
+static void mh_zap_index(struct mh_family *family, struct vm_area_struct *vma, pgoff_t index)
 {
-	struct vm_area_struct *vma = up->vma;
-
 	if (vma && index >= vma->vm_pgoff && index - vma->vm_pgoff < vma_pages(vma))
 		zap_vma_range(vma, vma->vm_start + ((index - vma->vm_pgoff) << PAGE_SHIFT),
 			      PAGE_SIZE);
 	else
-		mh_zap(up->family, index, 1);
+		mh_zap(family, index, 1);
 }
 
-/*
- * Page table entries of those who have looked through to the slot so far, by way of the
- * layer that no longer does. A process that has nobody above it is alone in that, and others
- * may go on to look through.
- */
-static void mh_unlend(struct mh_copy_up *up, struct mh_group *seen)
+/* The same for all indices of the layer that show the slot, of which @index is one. */
+static void mh_zap_shown(struct mh_family *family, struct vm_area_struct *vma,
+			 struct mh_layer *layer, pgoff_t index, pgoff_t slot)
 {
+	struct mh_group *group = xa_load(&layer->groups, slot);
 	unsigned int i;
 
-	if (!xa_load(&up->owner->lent, up->slot))
-		return;
-	for (i = 0; i < seen->nr; i++)
-		mh_zap_index(up, seen->member[i]);
-}
-
-/* A group of one is none. */
-static int mh_insert_seen(struct mh_layer *layer, struct mh_group *seen)
-{
-	int err;
-
-	if (seen->nr > 1) {
-		err = mh_group_reserve(layer, seen);
-		if (err)
-			return err;
-		mh_group_insert(layer, seen);
-		atomic_long_add(seen->nr - 1, &layer->nr_meshed);
-		mh_count(MH_COUNT_pages_meshed, seen->nr - 1);
-		return 0;
-	}
-	return xa_err(xa_store(&layer->alias, seen->member[0], xa_mk_value(seen->slot),
-			       GFP_KERNEL_ACCOUNT));
+	if (!group)
+		mh_zap_index(family, vma, index);
+	for (i = 0; group && i < group->nr; i++)
+		mh_zap_index(family, vma, group->member[i]);
 }
 
 /*
- * Context: both pages locked, and checked. Memory may be allocated under the folio lock,
- * as reclaim only tries to get it.
+ * Let the layer show the copy wherever it looks through to the slot. A group of one is none.
+ * Return: at how many indices that is, or an errno.
+ */
+static int mh_show_copy(struct mh_copy_up *up)
+{
+	pgoff_t slot = up->layer->base + up->index;
+	struct mh_group *group = xa_load(&up->owner->groups, up->slot), *seen = NULL;
+	int err;
+
+	if (group) {
+		seen = mh_group_seen(up, group);
+		if (!seen)
+			return -ENOMEM;
+	}
+	if (!seen || seen->nr == 1) {
+		kfree(seen);
+		return xa_err(xa_store(&up->layer->alias, up->index, xa_mk_value(slot),
+				       GFP_KERNEL_ACCOUNT)) ?: 1;
+	}
+	err = mh_group_reserve(up->layer, seen);
+	if (err) {
+		kfree(seen);
+		return err;
+	}
+	mh_group_insert(up->layer, seen);
+	atomic_long_add(seen->nr - 1, &up->layer->nr_meshed);
+	mh_count(MH_COUNT_pages_meshed, seen->nr - 1);
+	return seen->nr;
+}
+
+/*
+ * Context: both pages locked. Memory may be allocated under the folio lock, as reclaim only
+ * tries to get it.
+ *
+ * Return: 0, an errno, or 1 to be called again.
  */
 static int mh_copy_up_locked(struct mh_copy_up *up)
 {
-	struct mh_group *seen = mh_group_seen(up);
-	int err;
+	pgoff_t slot = up->layer->base + up->index;
+	int members;
 
-	if (!seen)
-		return -ENOMEM;
+	if (!mh_looks_through(up, up->index))
+		return 1;
+	/* Nobody gets at the new page before it is unlocked. */
+	members = mh_show_copy(up);
+	if (members < 0)
+		return members;
 	copy_highpage(up->to, up->from);
 	flush_dcache_page(up->to);
+	SetPageUptodate(up->to);
 	/* In no page table yet: without the mark, reclaim would drop it. */
 	set_page_dirty(up->to);
-	err = mh_insert_seen(up->layer, seen);
-	if (!err) {
-		mh_unlend(up, seen);
-		mh_shrink_know(up->family);
-		mh_count(MH_COUNT_copy_ups_total, 1);
-		trace_meshhelper_copy_up(up->family, up->layer, up->index, up->slot,
-					 seen->slot, seen->nr);
-	}
-	if (err || seen->nr == 1)
-		kfree(seen);
-	return err;
+	/*
+	 * Entries of those who have looked through to the slot so far, by way of the layer that
+	 * no longer does. A process that has nobody above it is alone in that.
+	 */
+	if (xa_load(&up->owner->lent, up->slot))
+		mh_zap_shown(up->family, up->vma, up->layer, up->index, slot);
+	mh_shrink_know(up->family);
+	mh_count(MH_COUNT_copy_ups_total, 1);
+	trace_meshhelper_copy_up(up->family, up->layer, up->index, up->slot, slot,
+				 members);
+	return 0;
 }
 
-/* Context: @up->from locked. Return: 0, an errno, or 1 to be called again. */
-static int mh_copy_up_from(struct mh_copy_up *up)
+static void mh_unlock_page(struct page *page)
 {
-	int ret = 1;
-
-	if (!mh_slot_page_is(up->family, up->from, up->slot) || !mh_looks_through(up, up->index))
-		return 1;
-	lock_page(up->to);
-	if (mh_slot_page_is(up->family, up->to, up->layer->base + up->index))
-		ret = mh_copy_up_locked(up);
-	unlock_page(up->to);
-	/* The slot is nobody's still: what is in it must not turn up in a hole later. */
-	if (ret < 0)
-		mh_store_free(up->family, up->layer->base + up->index,
-			      up->layer->base + up->index + 1);
-	return ret;
+	unlock_page(page);
+	put_page(page);
 }
 
+/* Return: 0 with @up->to locked; an errno; or 1 to be called again. */
 static int mh_copy_up_page(struct mh_copy_up *up)
 {
 	int ret;
 
-	up->from = mh_slot_page(up->family, up->slot);
-	if (IS_ERR(up->from))
-		return PTR_ERR(up->from);
-	up->to = mh_slot_page(up->family, up->layer->base + up->index);
-	if (IS_ERR(up->to)) {
-		put_page(up->from);
+	up->to = mh_slot_lock(up->family, up->layer->base + up->index, SGP_WRITE);
+	if (IS_ERR(up->to))
 		return PTR_ERR(up->to);
+	up->from = mh_slot_lock(up->family, up->slot, SGP_CACHE);
+	if (IS_ERR(up->from)) {
+		mh_unlock_page(up->to);
+		return PTR_ERR(up->from);
 	}
-	lock_page(up->from);
-	ret = mh_copy_up_from(up);
-	unlock_page(up->from);
-	put_page(up->to);
-	put_page(up->from);
+	ret = mh_copy_up_locked(up);
+	mh_unlock_page(up->from);
+	if (ret)
+		mh_unlock_page(up->to);
 	/* Another member of the group was faster, or the owner has freed the slot. */
 	if (ret == 1) {
 		mh_drop_spare(up->family, up->layer, up->layer->base + up->index);
@@ -297,17 +301,18 @@ static bool mh_seen_in_one(struct mh_layer *layer)
 }
 
 /**
- * mh_copy_up - give a layer a page of its own where it looks through to one below
+ * mh_copy_up_fault - give a layer a page of its own where it looks through to one below
  * @family: whose
  * @layer: the layer
  * @index: page of the arena
  * @vma: where the process of @layer is in a page fault; NULL in any other context
+ * @copy: set to the new page, locked and with a reference, or NULL if none was made
  *
  * Return: 0, also if there was nothing to do; -ENOMEM, or -EIO for a page that was lost,
  * with nothing changed.
  */
-int mh_copy_up(struct mh_family *family, struct mh_layer *layer, pgoff_t index,
-	       struct vm_area_struct *vma)
+int mh_copy_up_fault(struct mh_family *family, struct mh_layer *layer, pgoff_t index,
+		     struct vm_area_struct *vma, struct page **copy)
 {
 	struct mh_copy_up up = {
 		.family = family,
@@ -317,15 +322,31 @@ int mh_copy_up(struct mh_family *family, struct mh_layer *layer, pgoff_t index,
 	};
 	int ret;
 
+	*copy = NULL;
 	do {
 		up.slot = mh_resolve(layer, index, &up.owner);
 		if (up.owner == layer)
 			return 0;
 		ret = mh_copy_up_hole(&up);
-		if (ret == 1)
+		if (ret == 1) {
 			ret = mh_copy_up_page(&up);
+			if (!ret)
+				*copy = up.to;
+		}
 	} while (ret == 1);
 	return ret;
+}
+
+/* The same for those who do not need the page. */
+int mh_copy_up(struct mh_family *family, struct mh_layer *layer, pgoff_t index,
+	       struct vm_area_struct *vma)
+{
+	struct page *copy;
+	int err = mh_copy_up_fault(family, layer, index, vma, &copy);
+
+	if (copy)
+		mh_unlock_page(copy);
+	return err;
 }
 
 /* Context: the slot is @arena's, and there can be no more references for writing. */
@@ -335,6 +356,11 @@ static int mh_copy_up_if_held(struct mh_arena *arena, pgoff_t index, pgoff_t slo
 
 	if (xa_load(&layer->lent, slot) || mh_next_held(arena->family, slot, slot) != slot)
 		return 0;
+	/*
+	 * Other threads may write until the TLB is flushed, which fork does later. A page that
+	 * is copied before must not be older than what they have written after it to others.
+	 */
+	mh_zap_shown(arena->family, NULL, layer, index, slot);
 	return mh_copy_up(arena->family, mh_layer_upper(layer), index, NULL);
 }
 
@@ -393,18 +419,6 @@ int mh_copy_up_held(struct mh_arena *arena)
 	return err;
 }
 
-static void mh_zap_shown(struct mh_family *family, struct mh_layer *layer, pgoff_t index,
-			 pgoff_t slot)
-{
-	struct mh_group *group = xa_load(&layer->groups, slot);
-	unsigned int i;
-
-	if (!group)
-		mh_zap(family, index, 1);
-	for (i = 0; group && i < group->nr; i++)
-		mh_zap(family, group->member[i], 1);
-}
-
 /**
  * mh_leave_to_readers - give an index a copy of its page, which is lent and has references
  * @arena: the arena, whose layer has the index and which nobody looks through to there
@@ -429,7 +443,7 @@ int mh_leave_to_readers(struct mh_arena *arena, pgoff_t index)
 	}
 	lock_page(page);
 	if (mh_slot_page_is(arena->family, page, slot) && xa_load(&layer->lent, slot)) {
-		mh_zap_shown(arena->family, layer, index, slot);
+		mh_zap_shown(arena->family, NULL, layer, index, slot);
 		err = mh_slot_renew(arena->family, page, slot);
 		if (!err)
 			xa_erase(&layer->lent, slot);

@@ -14,11 +14,16 @@
 #include "meshhelper.h"
 #include "trace.h"
 
+static bool mh_has_relatives(struct mh_arena *arena)
+{
+	/* Pairs with mh_layer_settle(). */
+	return smp_load_acquire(&arena->related);
+}
+
 /* Return: whether the lock was taken, for mh_unlock_tree(). */
 static bool mh_lock_tree(struct mh_arena *arena)
 {
-	/* Pairs with mh_layer_settle(). */
-	bool related = smp_load_acquire(&arena->related);
+	bool related = mh_has_relatives(arena);
 
 	if (related)
 		down_read(&arena->family->tree);
@@ -103,6 +108,16 @@ static int mh_lend(struct mh_layer *owner, pgoff_t slot)
 	return xa_err(xa_store(&owner->lent, slot, xa_mk_value(1), GFP_KERNEL_ACCOUNT));
 }
 
+/* Who looks through to nothing gets nothing, as long as there is no page that is to be copied. */
+static int mh_pass_on_hole(struct mh_arena *arena, struct vm_fault *vmf, pgoff_t slot)
+{
+	struct mh_layer *upper = mh_layer_upper(arena->top);
+
+	if (!upper || !(vmf->flags & FAULT_FLAG_WRITE) || mh_slot_present(arena->family, slot))
+		return 0;
+	return mh_copy_up(arena->family, upper, vmf->pgoff, NULL);
+}
+
 /* Return: 0 with vmf->page set and locked; an errno; or 1 to be called again. */
 static int mh_fault_page(struct mh_arena *arena, struct vm_fault *vmf)
 {
@@ -113,12 +128,20 @@ static int mh_fault_page(struct mh_arena *arena, struct vm_fault *vmf)
 	int err;
 
 	slot = mh_resolve(arena->top, vmf->pgoff, &owner);
-	if (owner != arena->top && vmf->flags & FAULT_FLAG_WRITE)
-		return mh_copy_up(family, arena->top, vmf->pgoff, vmf->vma) ?: 1;
-	page = mh_slot_page(family, slot);
-	if (IS_ERR(page))
-		return PTR_ERR(page);
-	lock_page(page);
+	if (owner != arena->top && vmf->flags & FAULT_FLAG_WRITE) {
+		err = mh_copy_up_fault(family, arena->top, vmf->pgoff, vmf->vma, &page);
+		if (!page)
+			return err ?: 1;
+		owner = arena->top;
+		slot = owner->base + vmf->pgoff;
+	} else {
+		err = mh_pass_on_hole(arena, vmf, slot);
+		if (err)
+			return err;
+		page = mh_slot_lock(family, slot, SGP_CACHE);
+		if (IS_ERR(page))
+			return PTR_ERR(page);
+	}
 	if (mh_page_current(arena, page, vmf->pgoff, slot)) {
 		err = owner == arena->top ? 0 : mh_lend(owner, slot);
 		if (!err) {
@@ -137,6 +160,19 @@ static int mh_fault_page(struct mh_arena *arena, struct vm_fault *vmf)
 	return err;
 }
 
+/* Context: family->tree held, if the process has relatives. Return: like mh_fault_page(). */
+static int mh_fault_locked(struct mh_arena *arena, struct vm_fault *vmf)
+{
+	int ret;
+
+	for (;;) {
+		ret = mh_fault_page(arena, vmf);
+		if (ret != 1 || fatal_signal_pending(current))
+			return ret;
+		mh_window_wait(arena, vmf->pgoff);
+	}
+}
+
 /**
  * mh_fault - vm_ops->fault of an arena
  * @vmf: the fault
@@ -148,7 +184,7 @@ static int mh_fault_page(struct mh_arena *arena, struct vm_fault *vmf)
 vm_fault_t mh_fault(struct vm_fault *vmf)
 {
 	struct mh_arena *arena = vmf->vma->vm_private_data;
-	bool locked;
+	bool related;
 	int ret;
 
 	/* mremap() can make a mapping larger than we would, and a slot that of another layer. */
@@ -156,14 +192,9 @@ vm_fault_t mh_fault(struct vm_fault *vmf)
 		return VM_FAULT_SIGBUS;
 	mh_count(MH_COUNT_faults_total, 1);
 	mh_touch(arena, vmf->pgoff);
-	locked = mh_lock_tree(arena);
-	for (;;) {
-		ret = mh_fault_page(arena, vmf);
-		if (ret != 1 || fatal_signal_pending(current))
-			break;
-		mh_window_wait(arena, vmf->pgoff);
-	}
-	mh_unlock_tree(arena, locked);
+	related = mh_has_relatives(arena);
+	ret = related && mh_fault_around(arena, vmf) ? 1 : mh_fault_locked(arena, vmf);
+	mh_unlock_tree(arena, related);
 	if (ret < 0)
 		return vmf_error(ret);
 	return ret ? VM_FAULT_NOPAGE : VM_FAULT_LOCKED;

@@ -78,7 +78,8 @@
  * slot up again after it has locked the folio it found. Removal has a barrier of its
  * own, the removal window (remove.c), as it frees whole ranges at once.
  *
- * A fault takes family->tree, for reading, only in an arena that has relatives.
+ * A fault takes family->tree, for reading, only in an arena that has relatives; for writing
+ * it only tries to get it (around.c).
  */
 #ifndef MESHHELPER_INTERNAL_H
 #define MESHHELPER_INTERNAL_H
@@ -257,6 +258,7 @@ void mh_store_free(struct mh_family *family, pgoff_t first, pgoff_t end);
 unsigned long mh_store_count(struct mh_family *family, pgoff_t first, pgoff_t end);
 bool mh_slot_present(struct mh_family *family, pgoff_t slot);
 struct page *mh_slot_page(struct mh_family *family, pgoff_t slot);
+struct page *mh_slot_lock(struct mh_family *family, pgoff_t slot, enum sgp_type sgp);
 bool mh_slot_page_is(struct mh_family *family, struct page *page, pgoff_t slot);
 int mh_page_refs(struct page *page);
 bool mh_page_held(struct page *page, int ours);
@@ -299,6 +301,8 @@ void mh_alias_destroy(struct mh_layer *layer);
 /* copyup.c: a layer's own copy of what it sees in the layers below */
 int mh_copy_up(struct mh_family *family, struct mh_layer *layer, pgoff_t index,
 	       struct vm_area_struct *vma);
+int mh_copy_up_fault(struct mh_family *family, struct mh_layer *layer, pgoff_t index,
+		     struct vm_area_struct *vma, struct page **copy);
 int mh_copy_up_range(struct mh_family *family, struct mh_layer *layer, pgoff_t first,
 		     pgoff_t end);
 int mh_copy_up_held(struct mh_arena *arena);
@@ -312,6 +316,9 @@ pgoff_t mh_next_content(struct mh_family *family, struct mh_layer *layer, pgoff_
 void mh_touch(struct mh_arena *arena, pgoff_t index);
 vm_fault_t mh_fault(struct vm_fault *vmf);
 vm_fault_t mh_page_mkwrite(struct vm_fault *vmf);
+
+/* around.c: what lies around a page fault */
+bool mh_fault_around(struct mh_arena *arena, struct vm_fault *vmf);
 
 /* main.c, merge.c, batch.c: requests */
 long mh_request(unsigned int cmd, void __user *arg);

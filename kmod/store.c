@@ -129,6 +129,32 @@ struct page *mh_slot_page(struct mh_family *family, pgoff_t slot)
 					   mapping_gfp_mask(family->store));
 }
 
+/**
+ * mh_slot_lock - the same, and lock the page
+ * @family: whose store
+ * @slot: page of the store
+ * @sgp: SGP_CACHE; SGP_WRITE if the caller overwrites all of it, and makes it uptodate then: as
+ *	long as it is not, it reads as zeroes
+ *
+ * Context: process; sleeps, allocates from the caller's memory cgroup.
+ * Return: the page of the slot with a reference, locked; or an ERR_PTR.
+ */
+struct page *mh_slot_lock(struct mh_family *family, pgoff_t slot, enum sgp_type sgp)
+{
+	struct folio *folio;
+	struct page *page;
+	int err = shmem_get_folio(family->store->host, slot, 0, &folio, sgp);
+
+	if (err)
+		return ERR_PTR(err);
+	page = folio_file_page(folio, slot);
+	if (!PageHWPoison(page))
+		return page;
+	folio_unlock(folio);
+	folio_put(folio);
+	return ERR_PTR(-EIO);
+}
+
 /* With @page locked: is it still that of @slot? */
 bool mh_slot_page_is(struct mh_family *family, struct page *page, pgoff_t slot)
 {

@@ -20,14 +20,34 @@ FIXTURE(fork) {
 	int down[2];
 };
 
+/*
+ * Pages that were made a moment ago wait on a list of their CPU, and fork takes them for
+ * pages in use. madvise() empties the list, whatever it is asked for.
+ */
+static void fill(struct arena *a)
+{
+	cpu_set_t all, here;
+	char *any = mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	unsigned int i;
+
+	CPU_ZERO(&here);
+	CPU_SET(sched_getcpu(), &here);
+	if (any == MAP_FAILED || sched_getaffinity(0, sizeof(all), &all) ||
+	    sched_setaffinity(0, sizeof(here), &here))
+		die("staying on a CPU");
+	for (i = 0; i < 32; i++)
+		memset(page_at(a, i), 'A' + i, PAGE);
+	if (madvise(any, PAGE, MADV_COLD) || sched_setaffinity(0, sizeof(all), &all) ||
+	    munmap(any, PAGE))
+		die("MADV_COLD");
+}
+
 FIXTURE_SETUP(fork)
 {
 	struct meshhelper_pair pair;
-	unsigned int i;
 
 	self->a = arena_open(64, MESHHELPER_MERGE_ZAP);
-	for (i = 0; i < 32; i++)
-		memset(page_at(&self->a, i), 'A' + i, PAGE);
+	fill(&self->a);
 	/* Page 1 is an alias of page 0: slot 1 is 'B', the others 'A'. */
 	pair = make_pair(page_at(&self->a, 1), page_at(&self->a, 0), SLOT);
 	set_live(&pair, 1);
@@ -223,6 +243,50 @@ TEST_F(fork, copies_once)
 	EXPECT_EQ('A', *page_at(&self->a, 0));
 	page_at(&self->a, 3)[0] = '?';
 	EXPECT_EQ(copies + 2, counter("copy_ups_total"));
+}
+
+/*
+ * A child maps what is around the page that it reads, if it is at home, and still does not
+ * see what becomes of that in its parent.
+ */
+TEST_F(fork, reads_around)
+{
+	unsigned int i, mapped = 0;
+	pid_t pid = fork();
+
+	if (!pid) {
+		touch(page_at(&self->a, 8));
+		for (i = 0; i < 32; i++)
+			mapped += !!pfn_of(page_at(&self->a, i));
+		tell(self->up[1]);
+		hear(self->down[0]);
+		if (!pristine(&self->a))
+			_exit(1);
+		_exit(mapped > 4 ? 0 : 2);
+	}
+	hear(self->up[0]);
+	memset(self->a.base, '!', 32 * PAGE);
+	tell(self->down[1]);
+	EXPECT_EQ(0, exit_code(pid));
+}
+
+/* The first write to what nobody has touched yet leaves nothing to be copied. */
+TEST_F(fork, holes_are_not_copied)
+{
+	long long copies;
+	pid_t pid;
+
+	page_at(&self->a, 63)[0] = 'x';
+	pid = fork();
+	if (!pid) {
+		hear(self->down[0]);
+		_exit(page_at(&self->a, 40)[0] ? 1 : 0);
+	}
+	copies = counter("copy_ups_total");
+	page_at(&self->a, 40)[0] = '!';
+	EXPECT_EQ(copies, counter("copy_ups_total"));
+	tell(self->down[1]);
+	EXPECT_EQ(0, exit_code(pid));
 }
 
 /* What relatives share is not merged: that would cost memory. */
