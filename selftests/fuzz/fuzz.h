@@ -10,6 +10,7 @@
  *	ops.c		table of the operations
  *	memory.c	operations of the mmap family, reads and writes
  *	merge.c		operations on the device
+ *	uring.c		the same requests, in flight
  *	process.c	fork, exec, exit, kill, signals
  *	threads.c	writers at work while their process merges and forks
  *	liar.c		an arena whose owner breaks every promise
@@ -36,6 +37,9 @@
 
 #include <linux/meshhelper.h>
 
+void die(const char *what) __attribute__((noreturn));
+#include "ring.h"
+
 #define PAGE		4096UL
 #define WORDS		(PAGE / sizeof(uint64_t))
 #define DEVICE		"/dev/meshhelper"
@@ -47,8 +51,9 @@
 #define MAX_PAGES	96
 #define MAX_CHILDREN	16
 #define MAX_PROCESSES	64
-#define MAX_OPERATIONS	48
+#define MAX_OPERATIONS	64
 #define MAX_ERRNO	134
+#define MAX_BATCH	12
 #define RING		50
 
 #define ARRAY_SIZE(a)	(sizeof(a) / sizeof(*(a)))
@@ -114,6 +119,7 @@ struct record {
  * @burst: operations that remain to be of the kind that fork is sensitive to
  * @device: descriptor of the device
  * @uffd: userfaultfd, -1 if there is none
+ * @uring: an io_uring; its fd is -1 if there is none
  * @slot: its place in the control page's table
  * @children: those not yet reaped
  * @nr_children: how many
@@ -131,6 +137,7 @@ struct worker {
 	unsigned int burst;
 	int device;
 	int uffd;
+	struct ring uring;
 	int slot;
 	pid_t children[MAX_CHILDREN];
 	unsigned int nr_children;
@@ -210,7 +217,6 @@ unsigned int below(unsigned int n);
 bool one_in(unsigned int n);
 void note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
-void die(const char *what) __attribute__((noreturn));
 void worker_start(uint64_t seed);
 void worker_run(void) __attribute__((noreturn));
 void worker_end(void) __attribute__((noreturn));
@@ -263,6 +269,13 @@ void spoil_pair(struct meshhelper_pair *pair);
 int request(unsigned long cmd, uint32_t flags, struct meshhelper_pair *pairs, unsigned int nr,
 	    struct meshhelper_batch *batch);
 void account_pair(const struct meshhelper_pair *pair);
+unsigned int make_pairs(struct meshhelper_pair *pairs, unsigned int max);
+void arm_pairs(struct meshhelper_pair *pairs, unsigned int nr);
+void record_results(struct meshhelper_pair *pairs, unsigned int nr, uint32_t mode,
+		    const struct meshhelper_batch *batch);
+bool result_is_visible(const struct meshhelper_pair *pair);
+void find_out_result(struct meshhelper_pair *pair);
+void check_pairs(const struct meshhelper_pair *pairs, unsigned int nr);
 bool protect_frame(struct arena *arena, struct frame *frame);
 void uffd_drop(void);
 bool op_merge_zap(void);
@@ -278,6 +291,18 @@ bool op_ioctl_invalid(void);
 bool op_device(void);
 bool op_uffd_close(void);
 
+/* uring.c */
+unsigned int random_ring(void);
+int uring_request(unsigned long cmd, const void *arg);
+void uring_drop(void);
+bool op_uring(void);
+bool op_uring_closed(void);
+bool op_uring_fork(void);
+bool op_uring_inherit(void);
+bool op_uring_die(void);
+bool op_uring_invalid(void);
+bool op_uring_drop(void);
+
 /* process.c */
 pid_t spawn(bool raw);
 void catch_signals(void);
@@ -285,6 +310,7 @@ bool op_fork(void);
 bool op_clone(void);
 bool op_siblings(void);
 bool op_chain(void);
+void exec_anew(void) __attribute__((noreturn));
 bool op_exec(void);
 bool op_exit(void);
 bool op_kill(void);

@@ -2,7 +2,8 @@
 // SPDX-FileCopyrightText: The Mesh authors
 /*
  * An arena whose owner breaks every promise: several threads merge, write and remove in
- * it at once, slots in use collide, and nothing is protected.
+ * it at once, slots in use collide, and nothing is protected. One of them may ask through
+ * a ring, and then the others rewrite all that it asks while it is being done.
  *
  * Nobody knows what it contains. But each byte must be one that was written there, or
  * zero, and nothing else may be affected: not the other arenas, not other processes.
@@ -19,10 +20,28 @@
 
 #define MAX_SCRATCH	48
 #define LIARS		3
+#define COMMANDS	8
 
+/*
+ * The scratch arena is at the start of a block of its own that is aligned to its size, so
+ * that an address that is put together from bytes of two others in it means nothing else.
+ */
+#define BLOCK		(64 * PAGE)
+
+static char *reserved;
 static char *scratch;
 static unsigned int pages;
 static atomic_bool stop;
+
+/* What commands of @ring are about, if it is open; every INFO overwrites the batch. */
+static struct ring ring;
+static struct {
+	_Alignas(PAGE) struct meshhelper_pair pairs[32];
+	union {
+		struct meshhelper_batch batch;
+		struct meshhelper_info info;
+	} arg;
+} shared;
 
 /* Every writer writes the same words, so that torn ones can be told from foreign ones. */
 static bool byte_by_byte(uint64_t actual, uint64_t written)
@@ -62,18 +81,22 @@ static void scribble(unsigned int page)
 		words[i] = stamp(0, i);
 }
 
-static void random_pair(struct meshhelper_pair *pair)
+static void scratch_pair(volatile struct meshhelper_pair *pair)
 {
 	unsigned int i;
 
-	*pair = (struct meshhelper_pair) {
-		.pages = one_in(2) ? 1 : 1 + below(MESHHELPER_MAX_SPAN_PAGES),
-		.src = (uintptr_t)scratch + below(pages) * PAGE,
-		.dst = (uintptr_t)scratch + below(pages) * PAGE,
-	};
+	pair->pages = one_in(2) ? 1 : 1 + below(MESHHELPER_MAX_SPAN_PAGES);
+	pair->src = (uintptr_t)scratch + below(pages) * PAGE;
+	pair->dst = (uintptr_t)scratch + below(pages) * PAGE;
 	pair->slot_size = 16 * pair->pages;
+	pair->flags = one_in(16);
 	for (i = 0; i < MESHHELPER_LIVE_WORDS; i++)
 		pair->live[i] = random64() & random64();
+}
+
+static void random_pair(struct meshhelper_pair *pair)
+{
+	scratch_pair(pair);
 	if (one_in(8))
 		spoil_pair(pair);
 	/* What makes sense in another arena would have to be recorded. */
@@ -99,6 +122,55 @@ static void merge_some(int device)
 		fail("liar: MESHHELPER_IOC_MERGE: %s", strerror(errno));
 	for (i = 0; i < batch.nr_pairs; i++)
 		account_pair(&pairs[i]);
+}
+
+/* Any four of the pairs in a row begin within a byte of each other. */
+static void rewrite_batch(volatile struct meshhelper_batch *batch)
+{
+	batch->pairs = (uintptr_t)&shared.pairs[below(4)];
+	batch->nr_pairs = one_in(16) ? 0 : 1 + below(28);
+	batch->flags = 1 + below(8) / 3;
+	batch->reserved = one_in(8);
+	batch->reserved2[0] = 0;
+	batch->reserved2[1] = 0;
+}
+
+static void rewrite_command(struct io_uring_sqe *sqe)
+{
+	static const uint32_t cmds[] = {
+		MESHHELPER_IOC_MERGE, MESHHELPER_IOC_MERGE, MESHHELPER_IOC_MERGE,
+		MESHHELPER_IOC_ARM, MESHHELPER_IOC_INFO, 0,
+	};
+	volatile struct meshhelper_uring_cmd *payload = sqe_payload(sqe);
+
+	*(volatile uint32_t *)&sqe->cmd_op = cmds[below(ARRAY_SIZE(cmds))];
+	payload->arg = one_in(8) ? 0xffff888000000000 : (uintptr_t)&shared.arg;
+	payload->reserved = one_in(8);
+}
+
+static void rewrite(void)
+{
+	unsigned int n = 1 + below(200);
+
+	while (n--) {
+		scratch_pair(&shared.pairs[below(ARRAY_SIZE(shared.pairs))]);
+		rewrite_batch(&shared.arg.batch);
+		rewrite_command((void *)(ring.sqes + below(COMMANDS) * ring.sqe_size));
+	}
+}
+
+/* Nobody knows what they do, but each of them ends. */
+static void command_some(int device)
+{
+	unsigned int i, seen = 0;
+
+	for (i = 0; i < COMMANDS; i++)
+		ring_command(&ring, device, MESHHELPER_IOC_MERGE, &shared.arg, i);
+	ring_submit(&ring);
+	for (i = 0; i < COMMANDS; i++)
+		seen |= 1U << ring_wait(&ring).user_data;
+	if (seen != (1U << COMMANDS) - 1)
+		fail("liar: completions %x of %u commands", seen, COMMANDS);
 }
 
 static void advise(int advice)
@@ -129,21 +201,44 @@ static void lie(int device)
 	case 7:
 		scribble(below(pages));
 		break;
+	case 8:
+	case 9:
+		if (ring.fd >= 0) {
+			rewrite();
+			break;
+		}
+		/* fall through */
 	default:
 		merge_some(device);
 	}
 }
 
+/**
+ * struct liar - a thread
+ * @seed: of its random stream
+ * @submits: has the ring, if there is one
+ */
+struct liar {
+	pthread_t thread;
+	uint64_t seed;
+	bool submits;
+};
+
 static void *lie_on(void *arg)
 {
-	uint64_t state = *(uint64_t *)arg;
+	struct liar *liar = arg;
+	uint64_t state = liar->seed;
 	int device = open(DEVICE, O_RDWR | O_CLOEXEC);
 
 	if (device < 0)
 		die("open " DEVICE);
 	random_stream = &state;
-	while (!stop)
-		lie(device);
+	while (!stop) {
+		if (liar->submits && ring.fd >= 0 && one_in(3))
+			command_some(device);
+		else
+			lie(device);
+	}
 	random_stream = NULL;
 	close(device);
 	return NULL;
@@ -157,6 +252,14 @@ static void look_everywhere(void)
 		look(i);
 }
 
+static void scratch_close(void)
+{
+	munmap(reserved, 2 * BLOCK);
+	if (ring.fd >= 0)
+		ring_close(&ring);
+	ring.fd = -1;
+}
+
 /* What was in the scratch arena is not the child's: it leaves it with its parent. */
 static bool child_of_liar(void)
 {
@@ -165,7 +268,7 @@ static bool child_of_liar(void)
 	note(" I am the child");
 	for (i = 0; i < pages; i++)
 		(void)*(volatile char *)(scratch + i * PAGE);
-	munmap(scratch, pages * PAGE);
+	scratch_close();
 	check_all();
 	return true;
 }
@@ -184,38 +287,46 @@ static bool stand_by(void)
 	return false;
 }
 
-static void *scratch_open(void)
+static void scratch_open(void)
 {
-	void *addr;
-
 	/* The fewer there are, the more often two get in each other's way. */
 	pages = one_in(3) ? 2 + below(MAX_SCRATCH - 1) : 2 + below(6);
-	addr = mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, self.device, 0);
-	if (addr == MAP_FAILED)
+	reserved = mmap(NULL, 2 * BLOCK, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	scratch = (char *)(((uintptr_t)reserved + BLOCK - 1) & -BLOCK);
+	if (reserved == MAP_FAILED ||
+	    mmap(scratch, pages * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+		 self.device, 0) == MAP_FAILED)
 		die("mmap of the device");
-	return addr;
+	/* What is left of the last time may be another arena's addresses now. */
+	memset(&shared, 0, sizeof(shared));
+	ring.fd = -1;
+	if (one_in(2))
+		ring = ring_open(COMMANDS, random_ring());
+}
+
+static void start_liar(struct liar *liar, bool submits)
+{
+	*liar = (struct liar) { .seed = next_random(&self.random), .submits = submits };
+	if (pthread_create(&liar->thread, NULL, lie_on, liar))
+		die("pthread_create");
 }
 
 bool op_liar(void)
 {
-	static uint64_t seeds[LIARS];
-	pthread_t threads[LIARS];
+	static struct liar liars[LIARS];
 	unsigned int i;
 
-	scratch = scratch_open();
+	scratch_open();
 	stop = false;
-	for (i = 0; i < LIARS; i++) {
-		seeds[i] = next_random(&self.random);
-		if (pthread_create(&threads[i], NULL, lie_on, &seeds[i]))
-			die("pthread_create");
-	}
+	for (i = 0; i < LIARS; i++)
+		start_liar(&liars[i], !i);
 	if (stand_by())
 		return true;
 	stop = true;
 	for (i = 0; i < LIARS; i++)
-		pthread_join(threads[i], NULL);
+		pthread_join(liars[i].thread, NULL);
 	look_everywhere();
-	munmap(scratch, pages * PAGE);
+	scratch_close();
 	check_all();
 	return true;
 }

@@ -19,8 +19,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define MAX_BATCH	12
-#define RW		(PROT_READ | PROT_WRITE)
+#define RW	(PROT_READ | PROT_WRITE)
 
 /* Headers before Linux 6.7 lack it; the running kernel may have it. */
 #ifndef UFFD_FEATURE_WP_ASYNC
@@ -174,6 +173,12 @@ void spoil_pair(struct meshhelper_pair *pair)
 	pair->result = odd_number();
 }
 
+/* By ioctl or as an io_uring command: that must make no difference. */
+static int ask(unsigned long cmd, const void *arg)
+{
+	return one_in(2) ? uring_request(cmd, arg) : ioctl(self.device, cmd, arg);
+}
+
 int request(unsigned long cmd, uint32_t flags, struct meshhelper_pair *pairs, unsigned int nr,
 	    struct meshhelper_batch *batch)
 {
@@ -182,7 +187,7 @@ int request(unsigned long cmd, uint32_t flags, struct meshhelper_pair *pairs, un
 		.nr_pairs = nr,
 		.flags = flags,
 	};
-	return ioctl(self.device, cmd, batch);
+	return ask(cmd, batch);
 }
 
 /* Count a result, and see that it is one of those that are documented. */
@@ -193,6 +198,7 @@ void account_pair(const struct meshhelper_pair *pair)
 		control->merged++;
 		return;
 	case -EAGAIN:
+	case -ETXTBSY:
 	case -EBUSY:
 	case -EUSERS:
 	case -ENOENT:
@@ -227,8 +233,15 @@ static void note_pair(const struct meshhelper_pair *pair)
 	note("+%u/%u=%d", pair->pages, pair->slot_size, pair->result);
 }
 
-static void record_results(struct meshhelper_pair *pairs, unsigned int nr, uint32_t mode,
-			   const struct meshhelper_batch *batch)
+/**
+ * record_results - note, count and model what a MERGE request has done
+ * @pairs: with their results
+ * @nr: how many
+ * @mode: MESHHELPER_MERGE_*
+ * @batch: as it was written back
+ */
+void record_results(struct meshhelper_pair *pairs, unsigned int nr, uint32_t mode,
+		    const struct meshhelper_batch *batch)
 {
 	unsigned int i, done = 0;
 
@@ -253,7 +266,7 @@ static void merge_batch(struct meshhelper_pair *pairs, unsigned int nr, uint32_t
 	record_results(pairs, nr, mode, &batch);
 }
 
-static void check_pairs(const struct meshhelper_pair *pairs, unsigned int nr)
+void check_pairs(const struct meshhelper_pair *pairs, unsigned int nr)
 {
 	struct range range;
 	unsigned int i;
@@ -266,7 +279,7 @@ static void check_pairs(const struct meshhelper_pair *pairs, unsigned int nr)
 	}
 }
 
-static unsigned int make_pairs(struct meshhelper_pair *pairs, unsigned int max)
+unsigned int make_pairs(struct meshhelper_pair *pairs, unsigned int max)
 {
 	unsigned int i, n = 0, want = 1 + below(max);
 
@@ -385,18 +398,25 @@ static unsigned int arm(struct meshhelper_pair *pairs, unsigned int nr)
 	return batch.nr_done;
 }
 
-/* With the one thread there is, protection makes no difference to what must come out. */
-bool op_merge_armed(void)
+/* With one thread, protection makes no difference to what must come out: some do without. */
+void arm_pairs(struct meshhelper_pair *pairs, unsigned int nr)
 {
-	struct meshhelper_pair pairs[MAX_BATCH];
-	unsigned int nr = make_pairs(pairs, MAX_BATCH), i;
+	unsigned int i;
 
-	if (!nr)
-		return false;
 	arm(pairs, nr);
 	for (i = 0; i < nr; i++)
 		if (!one_in(8))
 			protect_span(pairs[i].src, pairs[i].pages);
+}
+
+bool op_merge_armed(void)
+{
+	struct meshhelper_pair pairs[MAX_BATCH];
+	unsigned int nr = make_pairs(pairs, MAX_BATCH);
+
+	if (!nr)
+		return false;
+	arm_pairs(pairs, nr);
 	merge_batch(pairs, nr, MESHHELPER_MERGE_ARMED);
 	check_pairs(pairs, nr);
 	return true;
@@ -499,8 +519,18 @@ static bool all_accessible(const struct range *span)
 	return true;
 }
 
-/* The request was carried out, but its result could not be delivered. */
-static void find_out_result(struct meshhelper_pair *pair)
+/* Could find_out_result() tell whether this was merged? */
+bool result_is_visible(const struct meshhelper_pair *pair)
+{
+	struct range src, dst;
+
+	return pair_allowed(pair) && find_span(pair->src, pair->pages, &src) &&
+	       find_span(pair->dst, pair->pages, &dst) && all_accessible(&src) &&
+	       all_accessible(&dst);
+}
+
+/* The request was carried out, or not, but its result could not be delivered. */
+void find_out_result(struct meshhelper_pair *pair)
 {
 	struct range src, dst;
 	struct page *to;
@@ -524,12 +554,9 @@ bool op_pairs_unwritable(void)
 {
 	struct meshhelper_batch batch;
 	struct meshhelper_pair pair;
-	struct range src, dst;
 	void *page;
 
-	if (!make_pair(&pair) || !pair_allowed(&pair) ||
-	    !find_span(pair.src, pair.pages, &src) || !find_span(pair.dst, pair.pages, &dst) ||
-	    !all_accessible(&src) || !all_accessible(&dst))
+	if (!make_pair(&pair) || !result_is_visible(&pair))
 		return false;
 	page = mmap(NULL, PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (page == MAP_FAILED)
@@ -640,7 +667,7 @@ bool op_batch_invalid(void)
 		.flags = MESHHELPER_MERGE_ZAP,
 	};
 	spoil_batch(&batch);
-	if (!ioctl(self.device, MESHHELPER_IOC_MERGE, &batch))
+	if (!ask(MESHHELPER_IOC_MERGE, &batch))
 		fail("a batch that makes no sense was accepted");
 	munmap(page, PAGE);
 	check_pairs(&pair, 1);
@@ -657,8 +684,8 @@ bool op_ioctl_invalid(void)
 	/* A number that is not known, or an address at which there is nothing to write. */
 	if (one_in(2))
 		cmd ^= 1UL << below(32);
-	if (!ioctl(self.device, cmd, below(4096)))
-		fail("ioctl %lx with a bad address worked", cmd);
+	if (!ask(cmd, (void *)(uintptr_t)below(4096)))
+		fail("request %lx with a bad address worked", cmd);
 	return true;
 }
 

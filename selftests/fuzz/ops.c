@@ -43,11 +43,14 @@ const struct operation operations[] = {
 	{ "ioctl invalid",	6,	op_ioctl_invalid },
 	{ "device",		6,	op_device },
 	{ "uffd close",		6,	op_uffd_close },
-	/*
-	 * IO_URING: commands of the device through io_uring (uring_cmd, the same batch)
-	 * belong here: like op_merge_zap() and op_batch_invalid(), with the results handed to
-	 * account_pair() and model_result() once the completion is there.
-	 */
+
+	{ "uring",		40,	op_uring },
+	{ "uring closed",	10,	op_uring_closed },
+	{ "uring fork",		10,	op_uring_fork },
+	{ "uring inherit",	5,	op_uring_inherit },
+	{ "uring die",		8,	op_uring_die },
+	{ "uring invalid",	10,	op_uring_invalid },
+	{ "uring drop",		8,	op_uring_drop },
 
 	{ "threads",		12,	op_threads },
 	{ "liar",		6,	op_liar },

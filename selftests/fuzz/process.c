@@ -14,7 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* Locks and timers are not inherited; a userfaultfd stays with the parent's memory. */
+/* Locks and timers are not inherited, userfaultfd and ring of the parent are of no use. */
 static void become_child(uint64_t seed)
 {
 	unsigned int i, j;
@@ -32,6 +32,7 @@ static void become_child(uint64_t seed)
 		for (j = 0; j < self.arena[i].nr; j++)
 			self.arena[i].page[j].locked = false;
 	uffd_drop();
+	uring_drop();
 	worker_enlist();
 }
 
@@ -160,18 +161,23 @@ static void set_timer(unsigned int ms)
 }
 
 /* A new program without arenas, in place of this one. */
-bool op_exec(void)
+void exec_anew(void)
 {
 	char seed[32], fd[16];
 
 	snprintf(seed, sizeof(seed), "%llu", (unsigned long long)next_random(&self.random));
 	snprintf(fd, sizeof(fd), "%d", control_fd);
-	check_all();
 	set_timer(0);
 	if (self.slot >= 0)
 		control->process[self.slot].pid = 0;
 	execl("/proc/self/exe", "fuzz", "--worker", fd, seed, NULL);
 	die("exec");
+}
+
+bool op_exec(void)
+{
+	check_all();
+	exec_anew();
 }
 
 bool op_exit(void)

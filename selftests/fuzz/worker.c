@@ -199,6 +199,7 @@ void worker_start(uint64_t seed)
 	self.random = seed;
 	self.ordinal = control->next_ordinal++;
 	self.uffd = -1;
+	self.uring.fd = -1;
 	self.last_op = control->max_ops ? control->max_ops : 400 + below(800);
 	self.device = open(DEVICE, O_RDWR | O_CLOEXEC);
 	if (self.device < 0)
