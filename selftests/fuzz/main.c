@@ -8,6 +8,7 @@
  * each seed.
  */
 #include "fuzz.h"
+#include "slow.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -276,7 +277,7 @@ static void kill_all(void)
 /* Each process ends by itself; after something was found, at once. */
 static void finish(void)
 {
-	double end = now() + HANG_SECONDS;
+	double end = now() + HANG_SECONDS * slow_factor();
 
 	control->stop = true;
 	while (reap_all()) {
@@ -285,7 +286,7 @@ static void finish(void)
 		if (!control->failed && now() > end) {
 			print_hanging();
 			control->failed = true;
-			end = now() + HANG_SECONDS;
+			end = now() + HANG_SECONDS * slow_factor();
 		} else if (now() > end) {
 			printf("# processes cannot be killed\n");
 			break;

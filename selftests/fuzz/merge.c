@@ -644,7 +644,7 @@ static void spoil_batch(struct meshhelper_batch *batch)
 		batch->pairs = below(4096);
 		break;
 	default:
-		/* The first pairs can be read; behind them is nothing. */
+		/* The first can be read; behind it is nothing, and nothing can get there. */
 		batch->nr_pairs = MESHHELPER_MAX_PAIRS;
 	}
 }
@@ -658,7 +658,7 @@ bool op_batch_invalid(void)
 	if (!make_pair(&pair))
 		return false;
 	page = mmap(NULL, 2 * PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (page == MAP_FAILED || munmap(page + PAGE, PAGE))
+	if (page == MAP_FAILED || mprotect(page + PAGE, PAGE, PROT_NONE))
 		die("mmap");
 	memcpy(page + PAGE - sizeof(pair), &pair, sizeof(pair));
 	batch = (struct meshhelper_batch) {
@@ -669,7 +669,7 @@ bool op_batch_invalid(void)
 	spoil_batch(&batch);
 	if (!ask(MESHHELPER_IOC_MERGE, &batch))
 		fail("a batch that makes no sense was accepted");
-	munmap(page, PAGE);
+	munmap(page, 2 * PAGE);
 	check_pairs(&pair, 1);
 	return true;
 }

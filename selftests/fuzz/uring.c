@@ -295,7 +295,12 @@ bool op_uring(void)
 /* A lock on a byte of the device that is ours alone, by the open file. */
 static bool lock_device(int device, int cmd, short type)
 {
-	struct flock lock = { .l_type = type, .l_whence = SEEK_SET, .l_start = getpid(), .l_len = 1 };
+	struct flock lock = {
+		.l_type = type,
+		.l_whence = SEEK_SET,
+		.l_start = getpid(),
+		.l_len = 1,
+	};
 
 	while (fcntl(device, cmd, &lock))
 		if (errno != EINTR)

@@ -29,17 +29,11 @@
 
 #include <linux/meshhelper.h>
 
+#include "slow.h"
+
 #define PAGE		4096UL
 #define DEVICE		"/dev/meshhelper"
 #define COUNTERS	"/sys/class/misc/meshhelper/"
-
-/* How much slower than others this kernel is, which checks all that it does; 1 unless told. */
-static inline unsigned int slow_factor(void)
-{
-	const char *factor = getenv("MESH_TIMEOUT_FACTOR");
-
-	return factor && atoi(factor) > 0 ? atoi(factor) : 1;
-}
 
 /* The harness ends a test that takes too long by alarm(). So include this before the harness. */
 static inline unsigned int scaled_alarm(unsigned int seconds)

@@ -1,303 +1,28 @@
 // SPDX-License-Identifier: MIT
 // SPDX-FileCopyrightText: The Mesh authors
 /*
- * Failure of each allocation and each user copy in turn: the n-th one of an operation fails, for
- * n = 1 and on until nothing is left to fail. After each the memory is compared with a model byte
- * by byte, counters have to balance, and the same operation has to succeed without a failure.
- *
- * Needs a kernel with CONFIG_FAULT_INJECTION, FAILSLAB, FAIL_PAGE_ALLOC and
- * FAULT_INJECTION_USERCOPY.
+ * What one process does to its arena, with each allocation and each user copy failing in turn: see
+ * failnth.h. Requests go by ioctl, and through a ring, where either who submits or who carries them
+ * out fails.
  */
-#include "arena.h"
+#include "failnth.h"
 
-#include <signal.h>
-#include <sys/prctl.h>
-#include <sys/rseq.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 
-#include "kselftest_harness.h"
-
-#define KNOBS		"/sys/kernel/debug/"
 #define CGROUPS		"/sys/fs/cgroup"
 #define GROUP		CGROUPS "/mesh-failnth"
-#define PAGES		16
-#define SLOT_SIZE	2048
-/* Far more than any operation takes: a loop that gets here does not end. */
-#define MOST_FAILURES	10000U
-
-/* Spans of two pages each, by their first page. SRC's second page is never touched. */
-#define SRC		0
-#define DST		2
-#define DST_ALIAS	4
-#define LONE		6
-#define SRC_ALIAS	8
-
-/**
- * struct world - what an operation works on; made anew for each n
- * @a: the arena
- * @model: what is expected to be in it
- * @pair: SRC into DST
- * @orphan: the last child of fork had no arena
- */
-struct world {
-	struct arena a;
-	char model[PAGES * PAGE];
-	struct meshhelper_pair pair;
-	bool orphan;
-};
-
-/**
- * struct operation - what is made to fail
- * @prepare: state in which it is done, or NULL; nothing fails yet
- * @ready: before each attempt, or NULL; nothing fails here either
- * @run: do it; 0 or a negative errno, -EPROTO for what must not come of it
- * @done: it was done: change the model, or NULL
- * @merges: by how much doing it changes merges_total
- * @meshed: same for pages_meshed
- * @infallible: it is always done: needs no memory, or waits for it
- */
-struct operation {
-	void (*prepare)(struct world *w);
-	void (*ready)(struct world *w);
-	int (*run)(struct world *w);
-	void (*done)(struct world *w);
-	long long merges, meshed;
-	bool infallible;
-};
-
-struct counters {
-	long long arenas, meshed, merges, aborts, fork_failures;
-};
-
-static struct counters read_counters(void)
-{
-	return (struct counters) {
-		.arenas = counter("arenas"),
-		.meshed = counter("pages_meshed"),
-		.merges = counter("merges_total"),
-		.aborts = counter("pairs_total") - counter("merges_total"),
-		.fork_failures = counter("fork_failures_total"),
-	};
-}
-
-static void write_file(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-
-	if (fd < 0 || write(fd, text, strlen(text)) != (ssize_t)strlen(text))
-		die(path);
-	close(fd);
-}
-
-/*
- * The kernel writes to the thread's rseq area on the way back to user space, after a fork for
- * example, and sends SIGSEGV when that fails. That is not what is tested here.
- */
-static void rseq_off(void)
-{
-	void *area = (char *)__builtin_thread_pointer() + __rseq_offset;
-
-	if (__rseq_size &&
-	    syscall(SYS_rseq, area, sizeof(struct rseq), RSEQ_FLAG_UNREGISTER, RSEQ_SIG))
-		die("rseq");
-}
-
-/* Everything may fail, allocations that could wait for memory first of all, and quietly. */
-static void allow_failures(void)
-{
-	write_file(KNOBS "failslab/ignore-gfp-wait", "N");
-	write_file(KNOBS "failslab/verbose", "0");
-	write_file(KNOBS "fail_page_alloc/ignore-gfp-wait", "N");
-	write_file(KNOBS "fail_page_alloc/ignore-gfp-highmem", "N");
-	write_file(KNOBS "fail_page_alloc/min-order", "0");
-	write_file(KNOBS "fail_page_alloc/verbose", "0");
-	write_file(KNOBS "fail_usercopy/verbose", "0");
-	rseq_off();
-}
-
-static int nth_open(void)
-{
-	return open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
-}
-
-static void nth_start(int fd, unsigned int n)
-{
-	char text[16];
-	int len = snprintf(text, sizeof(text), "%u", n);
-
-	if (pwrite(fd, text, len, 0) != len)
-		die("fail-nth");
-}
-
-/*
- * Did something fail since nth_start()? The read is a call like any other: when it fails itself,
- * nothing had before. The same goes for the write, and then there is nothing left to stop.
- */
-static bool nth_stop(int fd)
-{
-	char left[16] = "";
-	bool failed = pread(fd, left, sizeof(left) - 1, 0) > 0 && !atoi(left);
-
-	if (pwrite(fd, "0", 1, 0) != 1 && errno != EFAULT)
-		die("fail-nth");
-	return failed;
-}
-
-static char *model_at(struct world *w, size_t index)
-{
-	return w->model + index * PAGE;
-}
-
-static void fill(struct world *w, size_t index, size_t pages, char c)
-{
-	memset(page_at(&w->a, index), c, pages * PAGE);
-	memset(model_at(w, index), c, pages * PAGE);
-}
-
-static bool as_model(struct world *w)
-{
-	return !memcmp(w->a.base, w->model, w->a.pages * PAGE);
-}
-
-static struct meshhelper_pair make_span_pair(struct world *w, size_t src, size_t dst,
-					     unsigned int live)
-{
-	struct meshhelper_pair pair = make_pair(page_at(&w->a, src), page_at(&w->a, dst),
-						SLOT_SIZE);
-
-	pair.pages = 2;
-	set_live(&pair, live);
-	return pair;
-}
-
-/* Both spans of @pair show the target's contents with the live slots of the source. */
-static void model_merge(struct world *w, const struct meshhelper_pair *pair)
-{
-	char *src = w->model + (pair->src - (uintptr_t)w->a.base);
-	char *dst = w->model + (pair->dst - (uintptr_t)w->a.base);
-	unsigned int slot;
-
-	for (slot = 0; slot < 2 * PAGE / SLOT_SIZE; slot++)
-		if (pair->live[0] >> slot & 1)
-			memcpy(dst + slot * SLOT_SIZE, src + slot * SLOT_SIZE, SLOT_SIZE);
-	memcpy(src, dst, 2 * PAGE);
-}
-
-static void must_merge(struct world *w, size_t src, size_t dst, unsigned int live)
-{
-	struct meshhelper_pair pair = make_span_pair(w, src, dst, live);
-
-	errno = -merge_one(&w->a, &pair);
-	if (errno)
-		die("merge");
-	model_merge(w, &pair);
-}
-
-static void world_open(struct world *w, uint32_t mode)
-{
-	memset(w, 0, sizeof(*w));
-	w->a = arena_open(PAGES, mode);
-	fill(w, SRC, 1, 's');
-	fill(w, DST, 2, 'd');
-	fill(w, LONE, 2, 'l');
-	w->pair = make_span_pair(w, SRC, DST, 0);
-}
-
-/* One attempt, with the n-th failure, or none if n is 0. */
-static int attempt(struct __test_metadata *_metadata, struct world *w,
-		   const struct operation *op, int fd, unsigned int n, bool *failed)
-{
-	struct counters before, after;
-	int result;
-
-	if (op->ready)
-		op->ready(w);
-	before = read_counters();
-	nth_start(fd, n);
-	result = op->run(w);
-	*failed = nth_stop(fd);
-	after = read_counters();
-
-	if (!result && op->done)
-		op->done(w);
-	ASSERT_NE(-EPROTO, result) TH_LOG("failure %u", n);
-	ASSERT_TRUE(as_model(w)) TH_LOG("failure %u, result %d", n, result);
-	ASSERT_EQ(before.arenas, after.arenas) TH_LOG("failure %u, result %d", n, result);
-	ASSERT_EQ(before.merges + (result ? 0 : op->merges), after.merges)
-		TH_LOG("failure %u, result %d", n, result);
-	ASSERT_EQ(before.meshed + (result ? 0 : op->meshed), after.meshed)
-		TH_LOG("failure %u, result %d", n, result);
-	ASSERT_EQ(before.aborts + (w->pair.result < 0 && op->merges), after.aborts)
-		TH_LOG("failure %u, result %d", n, result);
-	ASSERT_EQ(before.fork_failures + w->orphan, after.fork_failures)
-		TH_LOG("failure %u, result %d", n, result);
-	return result;
-}
-
-/* The loop that this file is about. */
-static void fail_each(struct __test_metadata *_metadata, const struct operation *op, uint32_t mode)
-{
-	static struct world w;
-	struct counters before = read_counters(), after;
-	bool failed = true, ignored;
-	int fd = nth_open(), result;
-	unsigned int n;
-
-	for (n = 0; failed; n++) {
-		ASSERT_GT(MOST_FAILURES, n);
-		world_open(&w, mode);
-		if (op->prepare)
-			op->prepare(&w);
-		result = attempt(_metadata, &w, op, fd, n + 1, &failed);
-		ASSERT_TRUE(!result || !op->infallible) TH_LOG("failure %u", n + 1);
-		if (result) {
-			/* Nothing but the failure was in the way. */
-			ASSERT_TRUE(failed) TH_LOG("result %d without a failure", result);
-			result = attempt(_metadata, &w, op, fd, 0, &ignored);
-			ASSERT_EQ(0, result) TH_LOG("again, after failure %u", n + 1);
-		}
-		arena_close(&w.a);
-		after = read_counters();
-		ASSERT_EQ(before.arenas, after.arenas) TH_LOG("failure %u", n + 1);
-		ASSERT_EQ(before.meshed, after.meshed) TH_LOG("failure %u", n + 1);
-	}
-	close(fd);
-	TH_LOG("%u places to fail", n - 1);
-	EXPECT_TRUE(n > 1 || op->infallible);
-}
 
 FIXTURE(failnth) {
 };
 
 FIXTURE_SETUP(failnth)
 {
-	int fd = nth_open();
-
-	if (fd < 0)
+	if (!can_fail())
 		SKIP(return, "kernel has no fail-nth");
-	close(fd);
-	allow_failures();
 }
 
 FIXTURE_TEARDOWN(failnth)
 {
-}
-
-static int run_info(struct world *w)
-{
-	struct meshhelper_info info = { 0 };
-
-	if (ioctl(w->a.fd, MESHHELPER_IOC_INFO, &info))
-		return -errno;
-	return info.abi_version == MESHHELPER_ABI_VERSION ? 0 : -EPROTO;
-}
-
-TEST_F(failnth, info)
-{
-	static const struct operation op = { .run = run_info };
-
-	fail_each(_metadata, &op, MESHHELPER_MERGE_ZAP);
 }
 
 static int run_open(struct world *w)
@@ -385,14 +110,6 @@ TEST_F(failnth, mremap)
 	fail_each(_metadata, &op, MESHHELPER_MERGE_ZAP);
 }
 
-static void prepare_groups(struct world *w)
-{
-	fill(w, DST_ALIAS, 2, 'D');
-	fill(w, SRC_ALIAS, 2, 'S');
-	must_merge(w, DST_ALIAS, DST, 2);
-	must_merge(w, SRC_ALIAS, SRC, 1);
-}
-
 /* Is a page that was filled still there, be it in the swap cache? */
 static bool in_memory(struct world *w)
 {
@@ -445,22 +162,6 @@ static bool has_swap(void)
 	return strchr(text, '/');
 }
 
-static int run_arm(struct world *w)
-{
-	struct meshhelper_batch batch;
-
-	if (request(&w->a, MESHHELPER_IOC_ARM, 0, &w->pair, 1, &batch))
-		return -errno;
-	return w->pair.result;
-}
-
-TEST_F(failnth, arm)
-{
-	static const struct operation op = { .run = run_arm };
-
-	fail_each(_metadata, &op, MESHHELPER_MERGE_ZAP);
-}
-
 static void prepare_touch(struct world *w)
 {
 	place_alone(w, PAGES);
@@ -477,7 +178,7 @@ static void done_touch(struct world *w)
 	*model_at(w, LONE) = 't';
 }
 
-/* A page fault has nobody to tell that memory is out; it is tried again. */
+/* It is tried again. */
 TEST_F(failnth, first_touch)
 {
 	static const struct operation op = {
@@ -506,18 +207,9 @@ TEST_F(failnth, touch_from_swap)
 	group_leave();
 }
 
-/* The kernel touches the page: a short or refused read is the only sign of a failure. */
 static int run_read(struct world *w)
 {
-	int fds[2], result = 0;
-
-	if (pipe(fds))
-		return -errno;
-	if (write(fds[1], "t", 1) != 1 || read(fds[0], page_at(&w->a, LONE), 1) != 1)
-		result = -errno;
-	close(fds[0]);
-	close(fds[1]);
-	return result;
+	return store_by_system_call(page_at(&w->a, LONE));
 }
 
 TEST_F(failnth, touch_by_system_call)
@@ -529,17 +221,6 @@ TEST_F(failnth, touch_by_system_call)
 	};
 
 	fail_each(_metadata, &op, MESHHELPER_MERGE_ZAP);
-}
-
-static int run_remove(struct world *w)
-{
-	return madvise(page_at(&w->a, SRC), 4 * PAGE, MADV_REMOVE) ? -errno : 0;
-}
-
-/* What shares pages with SRC and DST keeps them. */
-static void done_remove(struct world *w)
-{
-	memset(model_at(w, SRC), 0, 4 * PAGE);
 }
 
 /* Whoever is short of memory can always give some back. */
@@ -582,44 +263,74 @@ TEST_F(failnth, split)
 	fail_each(_metadata, &op, MESHHELPER_MERGE_ZAP);
 }
 
-/* In the child. It may have no arena at all (SIGBUS), but never a wrong one. */
-static void child_compares(struct world *w)
+/*
+ * Requests, each of them by all ways.
+ */
+FIXTURE(failnth_request) {
+};
+
+FIXTURE_VARIANT(failnth_request) {
+	enum way way;
+};
+
+FIXTURE_VARIANT_ADD(failnth_request, ioctl) {
+	.way = BY_IOCTL,
+};
+
+FIXTURE_VARIANT_ADD(failnth_request, submitter) {
+	.way = BY_RING_SUBMITTER,
+};
+
+FIXTURE_VARIANT_ADD(failnth_request, worker) {
+	.way = BY_RING_WORKER,
+};
+
+FIXTURE_SETUP(failnth_request)
 {
-	prctl(PR_SET_DUMPABLE, 0);
-	_exit(as_model(w) ? 0 : 1);
+	if (!can_fail())
+		SKIP(return, "kernel has no fail-nth");
+	way = variant->way;
 }
 
-static void ready_fork(struct world *w)
+FIXTURE_TEARDOWN(failnth_request)
 {
-	w->orphan = false;
 }
 
-/* A child that was told that it has no arena is a failure, one that saw a wrong one a bug. */
-static int run_fork(struct world *w)
+static int run_info(struct world *w)
 {
-	pid_t child = fork();
-	int status;
+	struct meshhelper_info info = { 0 };
+	int result = ask(w, MESHHELPER_IOC_INFO, &info);
 
-	if (child < 0)
-		return -errno;
-	if (!child)
-		child_compares(w);
-	while (waitpid(child, &status, 0) < 0)
-		if (errno != EINTR)
-			die("waitpid");
-	w->orphan = WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS;
-	if (w->orphan)
-		return -ENOMEM;
-	return WIFEXITED(status) && !WEXITSTATUS(status) ? 0 : -EPROTO;
+	return result || info.abi_version == MESHHELPER_ABI_VERSION ? result : -EPROTO;
 }
 
-TEST_F_TIMEOUT(failnth, fork, 300)
+TEST_F(failnth_request, info)
 {
-	static const struct operation op = {
-		.prepare = prepare_groups,
-		.ready = ready_fork,
-		.run = run_fork,
+	static const struct operation op = { .run = run_info };
+
+	fail_each(_metadata, &op, MESHHELPER_MERGE_ZAP);
+}
+
+/* With the pair of @w; the first error that there was. */
+static int ask_batch(struct world *w, unsigned long cmd, uint32_t flags)
+{
+	struct meshhelper_batch batch = {
+		.pairs = (uintptr_t)&w->pair,
+		.nr_pairs = 1,
+		.flags = flags,
 	};
+
+	return ask(w, cmd, &batch) ?: w->pair.result;
+}
+
+static int run_arm(struct world *w)
+{
+	return ask_batch(w, MESHHELPER_IOC_ARM, 0);
+}
+
+TEST_F(failnth_request, arm)
+{
+	static const struct operation op = { .run = run_arm };
 
 	fail_each(_metadata, &op, MESHHELPER_MERGE_ZAP);
 }
@@ -629,26 +340,39 @@ FIXTURE(failnth_merge) {
 
 FIXTURE_VARIANT(failnth_merge) {
 	uint32_t mode;
+	enum way way;
 };
 
 FIXTURE_VARIANT_ADD(failnth_merge, zap) {
 	.mode = MESHHELPER_MERGE_ZAP,
 };
 
+FIXTURE_VARIANT_ADD(failnth_merge, zap_submitter) {
+	.mode = MESHHELPER_MERGE_ZAP,
+	.way = BY_RING_SUBMITTER,
+};
+
+FIXTURE_VARIANT_ADD(failnth_merge, zap_worker) {
+	.mode = MESHHELPER_MERGE_ZAP,
+	.way = BY_RING_WORKER,
+};
+
 FIXTURE_VARIANT_ADD(failnth_merge, armed) {
 	.mode = MESHHELPER_MERGE_ARMED,
 };
 
+FIXTURE_VARIANT_ADD(failnth_merge, armed_worker) {
+	.mode = MESHHELPER_MERGE_ARMED,
+	.way = BY_RING_WORKER,
+};
+
 FIXTURE_SETUP(failnth_merge)
 {
-	int fd = nth_open();
-
-	if (fd < 0)
-		SKIP(return, "kernel has no fail-nth");
-	close(fd);
 	if (!mode_supported(variant->mode))
 		SKIP(return, "kernel has no userfaultfd WP_ASYNC");
-	allow_failures();
+	if (!can_fail())
+		SKIP(return, "kernel has no fail-nth");
+	way = variant->way;
 }
 
 FIXTURE_TEARDOWN(failnth_merge)
@@ -658,11 +382,7 @@ FIXTURE_TEARDOWN(failnth_merge)
 /* MERGE alone: ARM and the protection are not what is to fail here. */
 static int run_merge(struct world *w)
 {
-	struct meshhelper_batch batch;
-
-	if (request(&w->a, MESHHELPER_IOC_MERGE, w->a.mode, &w->pair, 1, &batch))
-		return -errno;
-	return w->pair.result;
+	return ask_batch(w, MESHHELPER_IOC_MERGE, w->a.mode);
 }
 
 /* Armed, every address that shares the source's pages is protected, and again if it has to be. */

@@ -473,7 +473,7 @@ TEST_F_TIMEOUT(fork, chain, 240)
 	pid_t pid = fork();
 
 	if (!pid)
-		chain_of_forks(&self->a, 10000, self->up[1]);
+		chain_of_forks(&self->a, scaled(10000), self->up[1]);
 	close(self->up[1]);
 	EXPECT_EQ(sizeof(code), read(self->up[0], &code, sizeof(code)));
 	EXPECT_EQ(0, code);

@@ -20,7 +20,7 @@
 
 #define PAIRS	128
 #define SLOT	512
-#define ROUNDS	8
+#define ROUNDS	scaled(8)
 
 /* Slot 0 is the mesher's own, the I/O threads have one each. */
 enum { SLOT_READ = 1, SLOT_RECV, SLOT_PREAD, SLOT_READV, SLOT_RANDOM, SLOT_END };

@@ -19,7 +19,7 @@
 
 #define SLOT	512
 #define PAIRS	128
-#define ROUNDS	24
+#define ROUNDS	scaled(24)
 #define IN_FLIGHT	16
 
 FIXTURE(pins) {

@@ -306,7 +306,7 @@ TEST_F_TIMEOUT(remove, racing_with_faults, 120)
 	stop = false;
 	for (i = 0; i < 3; i++)
 		ASSERT_EQ(0, pthread_create(&thread[i], NULL, reader, &self->a));
-	for (i = 0; i < 4000; i++) {
+	for (i = 0; i < scaled(4000); i++) {
 		uint64_t r = next_random(&state);
 		struct meshhelper_pair pair = make_pair(page_at(&self->a, (r >> 8) % 64),
 							page_at(&self->a, (r >> 16) % 64),

@@ -166,20 +166,26 @@ static inline int ring_enter(struct ring *r, unsigned int submit, unsigned int w
 	return syscall(SYS_io_uring_enter, r->fd, submit, wait, flags, NULL, 0);
 }
 
-/* Hand over what is queued; does not wait for completions. */
-static inline void ring_submit(struct ring *r)
+/* Hand over what is queued: how many entries the kernel has taken, -1 if none. */
+static inline int ring_try_submit(struct ring *r)
 {
 	unsigned int n = r->queued;
 
 	atomic_fetch_add(ring_word(r, r->p.sq_off.tail), n);
 	r->queued = 0;
-	if (!(r->flags & IORING_SETUP_SQPOLL)) {
-		if (ring_enter(r, n, 0, 0) != (int)n)
-			die("io_uring_enter");
-		return;
-	}
-	if (*ring_word(r, r->p.sq_off.flags) & IORING_SQ_NEED_WAKEUP &&
-	    ring_enter(r, n, 0, IORING_ENTER_SQ_WAKEUP) < 0)
+	if (!(r->flags & IORING_SETUP_SQPOLL))
+		return ring_enter(r, n, 0, 0);
+	if (*ring_word(r, r->p.sq_off.flags) & IORING_SQ_NEED_WAKEUP)
+		return ring_enter(r, n, 0, IORING_ENTER_SQ_WAKEUP);
+	return n;
+}
+
+/* The same, and all of them; does not wait for completions. */
+static inline void ring_submit(struct ring *r)
+{
+	int n = r->queued;
+
+	if (ring_try_submit(r) != n)
 		die("io_uring_enter");
 }
 

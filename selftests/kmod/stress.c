@@ -3,6 +3,8 @@
 /*
  * 10,000 merges of pages whose live slots are being written to all the time.
  *
+ * On a slow kernel a part of the pairs is merged, with writers in all of them.
+ *
  * Page 2k has its even slots in use, page 2k + 1 its odd ones, and each pair is
  * merged once. A slot's words all hold the same number. Roles:
  *
@@ -138,11 +140,11 @@ static struct meshhelper_pair pair_of(struct arena *a, size_t k)
 /*
  * One round over the pairs still to merge; how many remain. A slow kernel takes longer from
  * the first pair armed to the last one merged, while writers are as fast as ever and win each
- * time: it gets smaller batches, and as many pairs.
+ * time: it gets smaller batches.
  */
 static size_t merge_round(struct arena *a, uint32_t *todo, size_t n)
 {
-	size_t most = BATCH / slow_factor() ?: 1, left = 0, at, i, count;
+	size_t most = scaled(BATCH), left = 0, at, i, count;
 	struct meshhelper_pair pairs[BATCH];
 
 	for (at = 0; at < n; at += count) {
@@ -185,12 +187,12 @@ TEST_F_TIMEOUT(stress, merges_under_writers, 300)
 	static uint32_t todo[PAIRS];
 	struct writer writers[WRITERS];
 	unsigned int mappings, rounds = 0, i, slot;
-	size_t left = PAIRS, page;
+	size_t merges = scaled(PAIRS), left = merges, page;
 	uint64_t *frames;
 	long pss;
 
 	fill(&self->a);
-	for (i = 0; i < PAIRS; i++)
+	for (i = 0; i < merges; i++)
 		todo[i] = i;
 	mappings = count_mappings();
 	pss = smaps_kb(&self->a, "Pss:");
@@ -220,16 +222,16 @@ TEST_F_TIMEOUT(stress, merges_under_writers, 300)
 	EXPECT_EQ(0, wrong);
 
 	frames = read_frames(&self->a);
-	for (i = 0; i < PAIRS; i++) {
+	for (i = 0; i < merges; i++) {
 		ASSERT_NE(0, frames[2 * i]);
 		ASSERT_EQ(frames[2 * i], frames[2 * i + 1]);
 		if (i)
 			ASSERT_NE(frames[2 * i], frames[2 * i - 2]);
 	}
 	free(frames);
-	EXPECT_EQ(pss - PAIRS * 4, smaps_kb(&self->a, "Pss:"));
+	EXPECT_EQ(pss - (long)merges * 4, smaps_kb(&self->a, "Pss:"));
 	/* Nothing is left behind where no mapping shows it. */
-	EXPECT_EQ(pss - PAIRS * 4, fdinfo_value(&self->a, "mesh-resident"));
+	EXPECT_EQ(pss - (long)merges * 4, fdinfo_value(&self->a, "mesh-resident"));
 	/* Each thread that ended may leave its cached stack and guard page. */
 	EXPECT_LE(count_mappings(), mappings + 2 * WRITERS + 1);
 	EXPECT_GE(count_mappings() + 1, mappings);
