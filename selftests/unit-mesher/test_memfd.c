@@ -228,14 +228,16 @@ static void renewals_are_careful(void)
 	CHECK(!heap_renew(0));
 	end_witness(&child);
 	heap_verify();
-	CHECK(backend_memfd.begin_pass());
-	CHECK(!backend_memfd.begin_pass());
-	sleep(3);
 	if (io_uring_queue_init(4, &ring, 0))
 		SKIP("no io_uring");
 	CHECK(!io_uring_register_buffers(&ring, &iov, 1));
 	CHECK(!backend_memfd.begin_pass());
 	CHECK(!io_uring_unregister_buffers(&ring));
+	usleep(500000);
+	if (!backend_memfd.begin_pass())
+		SKIP("the kernel does not count what is pinned");
+	CHECK(!backend_memfd.begin_pass());
+	sleep(3);
 	CHECK(backend_memfd.begin_pass());
 }
 
