@@ -23,6 +23,7 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <liburing.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -465,6 +466,32 @@ static int renew_protected(const struct renew_req *req, const struct group *g)
 	return ret ? ret : os_madvise((void *)req->addr, g->len, MADV_DONTNEED);
 }
 
+static bool pins_are_counted;
+
+static long pinned_kib(void)
+{
+	return proc_number("/proc/self/status", "\nVmPin:");
+}
+
+/*
+ * Not every kernel counts what a privileged process has registered with io_uring. Where
+ * io_uring is refused, the program has no use for it either.
+ */
+static int try_pinning(void)
+{
+	struct iovec iov = { .iov_base = images, .iov_len = sizeof(images) };
+	struct io_uring ring;
+	int ret = io_uring_queue_init(2, &ring, 0);
+
+	pins_are_counted = ret == -ENOSYS || ret == -EPERM;
+	if (ret)
+		return 0;
+	if (!io_uring_register_buffers(&ring, &iov, 1))
+		pins_are_counted = pinned_kib() > 0;
+	io_uring_queue_exit(&ring);
+	return 0;
+}
+
 /*
  * Pages in a view of a file do not tell whether they are pinned. Long pins are counted
  * by the kernel, and short ones are of direct I/O, which takes a sector at least.
@@ -475,7 +502,7 @@ static bool memfd_begin_pass(void)
 	uint64_t now = os_now_ns();
 
 	mappings_refresh();
-	if (now < next || stuck || proc_number("/proc/self/status", "\nVmPin:") != 0)
+	if (now < next || stuck || !pins_are_counted || pinned_kib() != 0)
 		return false;
 	next = now + RENEW_EVERY;
 	return true;
@@ -553,6 +580,7 @@ static const struct {
 	{ "/proc/self/pagemap", pagemap_open, pagemap_close },
 	{ "number of mappings", mappings_open, NULL },
 	{ "memfd", store_open, store_close },
+	{ "trial of pins", try_pinning, NULL },
 };
 
 static void close_needs(unsigned int n)

@@ -228,14 +228,16 @@ static void renewals_are_careful(void)
 	CHECK(!heap_renew(0));
 	end_witness(&child);
 	heap_verify();
-	CHECK(backend_memfd.begin_pass());
-	CHECK(!backend_memfd.begin_pass());
-	sleep(3);
 	if (io_uring_queue_init(4, &ring, 0))
 		SKIP("no io_uring");
 	CHECK(!io_uring_register_buffers(&ring, &iov, 1));
 	CHECK(!backend_memfd.begin_pass());
 	CHECK(!io_uring_unregister_buffers(&ring));
+	usleep(500000);
+	if (!backend_memfd.begin_pass())
+		SKIP("the kernel does not count what is pinned");
+	CHECK(!backend_memfd.begin_pass());
+	sleep(3);
 	CHECK(backend_memfd.begin_pass());
 }
 
@@ -710,6 +712,19 @@ static void *read_always(void *arg)
 	return NULL;
 }
 
+static bool emulated(void)
+{
+	const char *vm = getenv("MESH_IN_VM");
+
+	return vm && !strcmp(vm, "tcg");
+}
+
+/* On an emulated processor a round takes many times as long. */
+static unsigned int nr_rounds(void)
+{
+	return emulated() ? 2 : 24;
+}
+
 /* Threads write to every span, in both ways, while all are merged. */
 static void writers_wait(void)
 {
@@ -717,8 +732,8 @@ static void writers_wait(void)
 	pthread_t t[4];
 	long w;
 
-	set_up(1024, 1);
-	memset((void *)slot_at(0, 0), 0, 1024 * PAGE_SIZE);
+	set_up(emulated() ? 64 : HEAP_SPANS, 1);
+	memset(slot_at(0, 0), 0, heap.nr * PAGE_SIZE);
 	for (i = 0; i < heap.nr; i++)
 		heap_mark(i, i % 16);
 	for (w = 0; w < 4; w++)
@@ -732,18 +747,10 @@ static void writers_wait(void)
 	atomic_store(&stop, true);
 	for (w = 0; w < 4; w++)
 		pthread_join(t[w], NULL);
-	CHECK(merged >= 512);
+	CHECK(merged >= heap.nr / 2);
 }
 
 static atomic_uint target;
-
-/* On an emulated processor a round takes many times as long. */
-static unsigned int nr_rounds(void)
-{
-	const char *vm = getenv("MESH_IN_VM");
-
-	return vm && !strcmp(vm, "tcg") ? 2 : 24;
-}
 
 /* Write once to a member of each group that is being merged, at any moment of it. */
 static void *write_to_target(void *unused)
