@@ -18,7 +18,7 @@
 #include "os.h"
 #include "tcache.h"
 
-/* Bytes, slots that a bin may hold, and what a new bin asks for. */
+/* Bytes, slots that a bin may hold, at most 255, and what a new bin asks for. */
 #define TCACHE_BIN_BYTES	16384
 #define TCACHE_BIN_MAX		128
 #define TCACHE_BIN_MIN		2
@@ -41,11 +41,17 @@ static struct tcache *unused;
 static pthread_key_t key;
 static bool have_key;
 
-static unsigned int bin_cap(unsigned int cls)
-{
-	size_t cap = TCACHE_BIN_BYTES / sizeclasses[cls].size;
+/* Slots that a bin may hold, by class. */
+static uint8_t bin_cap[NR_CLASSES];
 
-	return (unsigned int)max_size(min_size(cap, TCACHE_BIN_MAX), TCACHE_BIN_MIN);
+static void init_caps(void)
+{
+	for (unsigned int cls = 1; cls < NR_CLASSES; cls++) {
+		size_t cap = TCACHE_BIN_BYTES / sizeclasses[cls].size;
+
+		cap = max_size(min_size(cap, TCACHE_BIN_MAX), TCACHE_BIN_MIN);
+		bin_cap[cls] = (uint8_t)cap;
+	}
 }
 
 /* Each stack has a NULL below it. */
@@ -54,13 +60,13 @@ static size_t tcache_bytes(void)
 	size_t slots = 0;
 
 	for (unsigned int cls = 1; cls < NR_CLASSES; cls++)
-		slots += 1 + bin_cap(cls);
+		slots += 1 + bin_cap[cls];
 	return round_up(sizeof(struct tcache) + slots * sizeof(void *), PAGE_SIZE);
 }
 
 static void **bin_base(const struct tcache_bin *bin, unsigned int cls)
 {
-	return bin->end - bin_cap(cls);
+	return bin->end - bin_cap[cls];
 }
 
 static unsigned int bin_nr(const struct tcache_bin *bin, unsigned int cls)
@@ -74,7 +80,7 @@ static void init_bins(struct tcache *tc)
 
 	tc->bins[CLASS_NONE] = (struct tcache_bin)NO_BIN;
 	for (unsigned int cls = 1; cls < NR_CLASSES; cls++) {
-		unsigned int cap = bin_cap(cls);
+		unsigned int cap = bin_cap[cls];
 
 		slots++;
 		tc->bins[cls] = (struct tcache_bin){ .top = slots, .end = slots + cap };
@@ -159,6 +165,7 @@ static void thread_exit(void *arg)
 
 void tcache_init(void)
 {
+	init_caps();
 	init_no_bins(&tcache_none);
 	init_no_bins(&tcache_dead);
 	have_key = pthread_key_create(&key, thread_exit) == 0;
@@ -190,7 +197,7 @@ void *tcache_refill(unsigned int cls)
 	if (unlikely(nr == 0))
 		return NULL;
 	bin->top += nr - 1;
-	*batch = (uint8_t)min_size(2u * *batch, (bin_cap(cls) + 1) / 2);
+	*batch = (uint8_t)min_size(2u * *batch, (bin_cap[cls] + 1) / 2);
 	return *bin->top;
 }
 
@@ -219,7 +226,7 @@ void tcache_overflow(unsigned int cls, void *p)
 	if (bin->top[-1] == p)
 		fatal("double free of %p, an object of %u bytes", p, sizeclasses[cls].size);
 	if (bin->top == bin->end)
-		flush_oldest(cls, (bin_cap(cls) + 1) / 2);
+		flush_oldest(cls, (bin_cap[cls] + 1) / 2);
 	*bin->top++ = p;
 }
 
