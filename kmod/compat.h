@@ -98,7 +98,8 @@ static inline void zap_vma_range(struct vm_area_struct *vma, unsigned long addr,
 
 #ifndef MH_HAVE_SHMEM_GET_FOLIO
 /* There, but not for modules. What they have instead clears every new page. */
-static inline int mh_shmem_get_folio(struct inode *inode, pgoff_t index, struct folio **folio)
+static inline int mh_shmem_get_folio(struct inode *inode, pgoff_t index, loff_t write_end,
+				     struct folio **folio, enum sgp_type sgp)
 {
 	struct address_space *mapping = inode->i_mapping;
 	struct page *page;
@@ -117,8 +118,7 @@ static inline int mh_shmem_get_folio(struct inode *inode, pgoff_t index, struct 
 	return 0;
 }
 
-#define shmem_get_folio(inode, index, write_end, folio, sgp)	\
-	mh_shmem_get_folio(inode, index, folio)
+#define shmem_get_folio	mh_shmem_get_folio
 #endif
 
 #ifdef MH_HAVE_SHMEM_VMA_FLAGS
