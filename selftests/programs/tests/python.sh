@@ -2,7 +2,7 @@
 # SPDX-FileCopyrightText: The Mesh authors
 # shellcheck shell=bash source=selftests/programs/lib.sh
 #
-# timeout: 75
+# timeout: 150
 #
 # CPython's own tests of allocation-heavy modules, with every object from malloc.
 
