@@ -18,6 +18,7 @@
 #include <linux/list_lru.h>
 #include <linux/mm.h>
 #include <linux/pagemap.h>
+#include <linux/sched/coredump.h>
 #include <linux/sched/mm.h>
 #include <linux/shmem_fs.h>
 #include <linux/shrinker.h>
@@ -77,6 +78,18 @@ static inline void vm_flags_clear(struct vm_area_struct *vma, unsigned long flag
 #define MH_APPLY_MAKES_TABLES	true
 #define apply_to_existing_page_range	apply_to_page_range
 #endif
+
+/* May the process have memory pinned for I/O? Before 6.3 direct I/O leaves no mark. */
+static inline bool mh_mm_has_pinned(struct mm_struct *mm)
+{
+#ifndef MH_HAVE_EXTRACT_PAGES
+	return true;
+#elif defined(MH_HAVE_MM_FLAGS_TEST)
+	return mm_flags_test(MMF_HAS_PINNED, mm);
+#else
+	return test_bit(MMF_HAS_PINNED, &mm->flags);
+#endif
+}
 
 #ifndef MH_HAVE_REPLACE_PAGE_CACHE_FOLIO
 #define replace_page_cache_folio(old, new)	replace_page_cache_page(&(old)->page, &(new)->page)

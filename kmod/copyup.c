@@ -388,9 +388,12 @@ static int mh_copy_up_held_at_home(struct mh_arena *arena)
  * @arena: its arena, with a layer above
  *
  * They were taken before the fork: afterwards a page is copied before it can be written to.
+ * A process that has never had memory pinned has none such, as for the kernel's own
+ * copy-on-write. The kernel marks the process before it looks for a page table entry, and by now
+ * none allows writes: who has found one that still did has been seen to have left the mark.
  *
- * Context: family->tree held for writing; the process neither faults nor has it page table
- * entries that allow writes, which would be another source of references.
+ * Context: family->tree held for writing; the process, current's, neither faults nor has it
+ * page table entries that allow writes, which would be another source of references.
  * Return: 0, -ENOMEM, or -EIO for a page that was lost.
  */
 int mh_copy_up_held(struct mh_arena *arena)
@@ -400,6 +403,8 @@ int mh_copy_up_held(struct mh_arena *arena)
 	void *entry;
 	int err;
 
+	if (!mh_mm_has_pinned(current->mm))
+		return 0;
 	/* What has just been written to would seem to be in use. */
 	mh_drain_local();
 	err = mh_copy_up_held_at_home(arena);
