@@ -640,6 +640,43 @@ static void no_mapping_left(void)
 	heap_verify();
 }
 
+static atomic_bool may_touch, touched;
+
+static void *touch(void *page)
+{
+	while (!may_touch)
+		usleep(1000);
+	*(volatile char *)page = 1;
+	touched = true;
+	return NULL;
+}
+
+/*
+ * To watch a span in two mappings the second one has to be cut, and cannot be. The first one
+ * must not stay watched, then: whoever touches that would wait for ever.
+ */
+static void half_watched(void)
+{
+	char *addr;
+	pthread_t t;
+
+	set_up(4, 4);
+	heap_fill_diagonal();
+	CHECK(!heap_merge(0, 3));
+	addr = span_at_index(1);
+	CHECK(!madvise(addr + PAGE_SIZE, PAGE_SIZE, MADV_DONTNEED));
+	CHECK(!madvise(addr + 2 * PAGE_SIZE, 6 * PAGE_SIZE, MADV_DONTDUMP));
+	CHECK(!pthread_create(&t, NULL, touch, addr + PAGE_SIZE));
+	use_up_mappings(0);
+	CHECK(heap_merge(2, 1) < 0);
+	may_touch = true;
+	for (int i = 0; i < 200 && !touched; i++)
+		usleep(10000);
+	CHECK(touched);
+	pthread_join(t, NULL);
+	heap_verify();
+}
+
 static long max_map_count(void)
 {
 	FILE *f = fopen("/proc/sys/vm/max_map_count", "r");
@@ -868,6 +905,7 @@ static const struct test_case cases[] = {
 	{ "slots_freed_after_fork", slots_freed_after_fork },
 	{ "children_merge", children_merge },
 	{ "no_mapping_left", no_mapping_left },
+	{ "half_watched", half_watched },
 	{ "budget", budget },
 	{ "writers_wait", writers_wait },
 	{ "groups_under_writers", groups_under_writers },
