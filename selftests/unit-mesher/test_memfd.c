@@ -464,6 +464,20 @@ static void locked_and_protected(void)
 	heap_verify();
 }
 
+/* Where everything is locked, so is what spans are moved to: the kernel would move them. */
+static void locked_all(void)
+{
+	set_up(8, 1);
+	heap_fill_diagonal();
+	CHECK(!heap_merge(4, 5));
+	CHECK(!mlockall(MCL_CURRENT | MCL_ONFAULT));
+	CHECK(heap_merge(0, 1) < 0 && heap_merge(2, 3) < 0 && heap_merge(2, 5) < 0);
+	heap_verify();
+	CHECK(!munlockall());
+	CHECK(!heap_merge(0, 1) && !heap_merge(2, 5));
+	heap_verify();
+}
+
 /* A child that looks at its heap, and changes it, until it is told to end. */
 static pid_t start_child(bool raw, int pipefd)
 {
@@ -899,6 +913,7 @@ static const struct test_case cases[] = {
 	{ "direct_reads", direct_reads },
 	{ "pipes_keep_their_contents", pipes_keep_their_contents },
 	{ "locked_and_protected", locked_and_protected },
+	{ "locked_all", locked_all },
 	{ "snapshot_by_fork", snapshot_by_fork },
 	{ "snapshot_by_clone", snapshot_by_clone },
 	{ "children_keep_files", children_keep_files },
