@@ -126,13 +126,13 @@ static int move_away(struct group *g)
 
 /*
  * After a fork pages are not ours alone, even when the child is gone, until they are
- * written to.
+ * written to. While it is there, they cost less than what a merge would leave.
  */
 static int take_span(struct group *g)
 {
 	int ret = move_away(g);
 
-	if (ret != -EBUSY)
+	if (ret != -EBUSY || !pagemap_none_shared(g->members[0], g->len))
 		return ret;
 	if (os_madvise((void *)g->members[0], g->len, MADV_POPULATE_WRITE))
 		return ret;

@@ -585,6 +585,32 @@ static void slots_freed_after_fork(void)
 	heap_verify();
 }
 
+/* Memory that is shared with a child is not copied to be merged, until it is ours alone. */
+static void shared_with_a_child(void)
+{
+	struct witness child;
+
+	set_up(8, 2);
+	heap_fill_diagonal();
+	child = start_witness();
+	CHECK(heap_merge(0, 1) == -EBUSY && heap_merge(2, 3) == -EBUSY);
+	heap_write(0, 0);
+	heap_write(1, 1);
+	CHECK(heap_merge(0, 1) == -EBUSY);
+	memset(span_at_index(0) + PAGE_SIZE, 1, PAGE_SIZE);
+	memset(span_at_index(1) + PAGE_SIZE, 1, PAGE_SIZE);
+	CHECK(!heap_merge(0, 1));
+	end_witness(&child);
+	CHECK(!heap_merge(2, 3));
+	heap_verify();
+}
+
+static void write_from(unsigned int first)
+{
+	for (unsigned int i = first; i < heap.nr; i++)
+		heap_write(i, i % slots_per_span());
+}
+
 /* A child goes on merging: what it has inherited, with that and with its own. */
 static void children_merge(void)
 {
@@ -600,6 +626,7 @@ static void children_merge(void)
 		CHECK(!backend_memfd.mesh_open());
 		for (i = 0; i < 32; i += 4)
 			CHECK(!heap_merge(i, i + 2));
+		write_from(32);
 		for (i = 32; i < 64; i += 2)
 			CHECK(!heap_merge(i, i + 1));
 		CHECK(frame_of(0) == frame_of(2) && frame_of(32) == frame_of(33));
@@ -609,6 +636,7 @@ static void children_merge(void)
 		backend_memfd.tidy();
 		_exit(0);
 	}
+	write_from(32);
 	for (i = 32; i < 64; i += 2)
 		CHECK(!heap_merge(i, i + 1));
 	join_child(pid);
@@ -918,6 +946,7 @@ static const struct test_case cases[] = {
 	{ "snapshot_by_clone", snapshot_by_clone },
 	{ "children_keep_files", children_keep_files },
 	{ "slots_freed_after_fork", slots_freed_after_fork },
+	{ "shared_with_a_child", shared_with_a_child },
 	{ "children_merge", children_merge },
 	{ "no_mapping_left", no_mapping_left },
 	{ "half_watched", half_watched },
