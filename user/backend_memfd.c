@@ -126,13 +126,13 @@ static int move_away(struct group *g)
 
 /*
  * After a fork pages are not ours alone, even when the child is gone, until they are
- * written to.
+ * written to. While it is there, they cost less than what a merge would leave.
  */
 static int take_span(struct group *g)
 {
 	int ret = move_away(g);
 
-	if (ret != -EBUSY)
+	if (ret != -EBUSY || !pagemap_none_shared(g->members[0], g->len))
 		return ret;
 	if (os_madvise((void *)g->members[0], g->len, MADV_POPULATE_WRITE))
 		return ret;
@@ -361,9 +361,10 @@ static int merge_both(struct merge_req *req, struct group *src, struct group *ds
 	return ret;
 }
 
-static void clear_scratch(void)
+/* Fails where it is locked, as then everything may be. */
+static int clear_scratch(void)
 {
-	os_madvise(scratch, 2 * SPAN_MAX, MADV_DONTNEED);
+	return os_madvise(scratch, 2 * SPAN_MAX, MADV_DONTNEED);
 }
 
 static int merge_one(struct merge_req *req)
@@ -385,6 +386,10 @@ static int merge_one(struct merge_req *req)
 
 	if (len > SPAN_MAX)
 		return -EINVAL;
+	/* The kernel would move what is locked to what is locked. */
+	ret = clear_scratch();
+	if (ret)
+		return ret;
 	/* Members of groups have mappings of their own. */
 	if (!mappings_take(MAPPINGS_OF_MERGE / 2 * (is_span(&src) + is_span(&dst))))
 		return -EMLINK;

@@ -6,6 +6,7 @@
  * and is under LOCK_HUGE.
  */
 #include <string.h>
+#include <sys/mman.h>
 
 #include "huge.h"
 #include "lock.h"
@@ -165,7 +166,9 @@ void huge_free(void *p)
 	lock_release(&lock);
 	if (!e)
 		fatal("free of %p: not an address that malloc has returned", p);
-	os_unmap(p, len);
+	/* The hole would be a mapping too many: then it is the address that is lost. */
+	if (os_unmap(p, len))
+		os_madvise(p, len, MADV_DONTNEED);
 }
 
 /* The lock is held across the system call: nobody may see the old address. */

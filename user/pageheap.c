@@ -500,6 +500,7 @@ static void finish_private(struct pageheap *ph, struct span *s, bool purged)
 	} else {
 		s->state = SPAN_LOST;
 		ph->lost_pages += s->nr_pages;
+		span_list_add_tail(&ph->lost, s);
 	}
 }
 
@@ -519,6 +520,35 @@ void pageheap_free_purged(struct pageheap *ph, struct span *s)
 	lock_acquire(&ph->lock);
 	finish_private(ph, s, purged);
 	lock_release(&ph->lock);
+}
+
+static struct span *take_lost(struct pageheap *ph)
+{
+	struct span *s = NULL;
+
+	lock_acquire(&ph->lock);
+	if (ph->lost.first) {
+		s = span_at(ph->lost.first);
+		span_list_del(&ph->lost, s);
+		ph->lost_pages -= s->nr_pages;
+		mark_purging(ph, s);
+	}
+	lock_release(&ph->lock);
+	return s;
+}
+
+/* There may be mappings again, which is what a purge can lack. */
+static void purge_lost(struct pageheap *ph)
+{
+	bool purged = true;
+	struct span *s;
+
+	while (purged && (s = take_lost(ph))) {
+		purged = purge_pages(ph, s);
+		lock_acquire(&ph->lock);
+		finish_private(ph, s, purged);
+		lock_release(&ph->lock);
+	}
 }
 
 bool pageheap_free(struct pageheap *ph, struct span *s)
@@ -603,6 +633,7 @@ size_t pageheap_purge(struct pageheap *ph, size_t max_pages)
 {
 	size_t done = 0;
 
+	purge_lost(ph);
 	while (done < max_pages) {
 		struct span *s = pageheap_purge_begin(ph);
 		size_t nr;

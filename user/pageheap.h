@@ -70,6 +70,7 @@ struct pageheap_ops {
  * @clean: free runs that read as zero
  * @dirty: free runs with old contents
  * @purging: runs a system call is busy with
+ * @lost: runs that could not be purged
  * @purging_pages: sum of their lengths
  * @lost_pages: pages that could not be purged and may show another span's data, or
  *	that were skipped because something else is mapped there
@@ -86,6 +87,7 @@ struct pageheap {
 	struct pageheap_kind clean;
 	struct pageheap_kind dirty;
 	struct span_list purging;
+	struct span_list lost;
 	size_t purging_pages;
 	size_t lost_pages;
 	uint64_t purged_pages;
@@ -124,7 +126,7 @@ bool pageheap_free(struct pageheap *ph, struct span *s);
  * @s: as for pageheap_free()
  *
  * For pages that show the memory of somebody else until they are purged. When
- * the purge fails the run is never used again.
+ * the purge fails the run is not used again until a pageheap_purge() could do it.
  */
 void pageheap_free_purged(struct pageheap *ph, struct span *s);
 

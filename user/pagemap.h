@@ -24,4 +24,13 @@ void pagemap_close(void);
  */
 bool pagemap_all_file(uintptr_t addr, size_t len);
 
+/**
+ * pagemap_none_shared() - is no page mapped by another process, too?
+ * @addr: start of a range of anonymous memory
+ * @len: bytes, at most 16 pages
+ *
+ * Of what is swapped out that is not known, so the answer is no.
+ */
+bool pagemap_none_shared(uintptr_t addr, size_t len);
+
 #endif /* MESH_PAGEMAP_H */

@@ -34,7 +34,7 @@ enum span_state {
 	SPAN_CLEAN,	/* free run that reads as zero */
 	SPAN_DIRTY,	/* free run with old contents */
 	SPAN_PURGING,	/* free run that is being given back to the system */
-	SPAN_LOST,	/* run that could not be given back and must not be used */
+	SPAN_LOST,	/* run that could not be given back and must not be used yet */
 	SPAN_LARGE,	/* run that is one object */
 	SPAN_PARTIAL,	/* slots: on a partial list of its class */
 	SPAN_FULL,	/* slots: on no list */

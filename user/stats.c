@@ -53,7 +53,7 @@ static void sum_class(struct stats *s, unsigned int cls)
 
 void stats_collect(struct stats *s)
 {
-	size_t cached[NR_CLASSES] = { 0 };
+	size_t cached[NR_CLASSES] = { 0 }, in_use;
 
 	memset(s, 0, sizeof(*s));
 	s->threads = tcache_count(cached);
@@ -65,7 +65,10 @@ void stats_collect(struct stats *s)
 	collect_heap(&s->arena, &heap_arena);
 	collect_heap(&s->anon, &heap_anon);
 	s->huge = huge_usage();
-	s->large = s->arena.in_use + s->anon.in_use - s->span_bytes;
+	/* Spans may have come and gone since they were counted. */
+	in_use = s->arena.in_use + s->anon.in_use;
+	s->large = in_use > s->span_bytes ? in_use - s->span_bytes : 0;
+	s->meshed = min_size(s->meshed, in_use);
 }
 
 size_t stats_allocated(const struct stats *s)

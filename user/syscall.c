@@ -55,14 +55,23 @@ static long futex_op(uintptr_t word, long op, uintptr_t second)
 	return op | FUTEX_PRIVATE_FLAG;
 }
 
+/* What the kernel would refuse to read crashes the program here. */
+static bool is_fork3(const struct clone_args *args, unsigned long size)
+{
+	return args && size >= CLONE_ARGS_SIZE_VER0 && !(args->flags & CLONE_VM) &&
+	       !args->stack;
+}
+
 /* One with a stack of its own would not return here. */
-static bool is_fork(long nr, long flags, long stack)
+static bool is_fork(long nr, long a, long b)
 {
 #ifdef __NR_fork
 	if (nr == __NR_fork)
 		return true;
 #endif
-	return nr == __NR_clone && !(flags & CLONE_VM) && !stack;
+	if (nr == __NR_clone3)
+		return is_fork3((const struct clone_args *)a, (unsigned long)b);
+	return nr == __NR_clone && !(a & CLONE_VM) && !b;
 }
 
 /* As in a child of fork(), other threads may have held other locks for ever. */

@@ -94,6 +94,13 @@ int uffd_open(uint64_t features, bool kernel_faults)
 	return 0;
 }
 
+int uffd_uncover(uintptr_t addr, size_t len)
+{
+	struct uffdio_range range = { .start = addr, .len = len };
+
+	return os_ioctl(uffd, UFFDIO_UNREGISTER, &range);
+}
+
 int uffd_cover(uintptr_t addr, size_t len, uint64_t mode)
 {
 	struct uffdio_register reg = {
@@ -102,18 +109,14 @@ int uffd_cover(uintptr_t addr, size_t len, uint64_t mode)
 	};
 	int ret = os_ioctl(uffd, UFFDIO_REGISTER, &reg);
 
+	/* The kernel leaves what it got done: here, some of several mappings. */
+	if (ret == -ENOMEM)
+		uffd_uncover(addr, len);
 	if (ret < 0)
 		return ret;
 	if (mode & UFFDIO_REGISTER_MODE_WP && !(reg.ioctls & (1ULL << _UFFDIO_WRITEPROTECT)))
 		return -EOPNOTSUPP;
 	return 0;
-}
-
-int uffd_uncover(uintptr_t addr, size_t len)
-{
-	struct uffdio_range range = { .start = addr, .len = len };
-
-	return os_ioctl(uffd, UFFDIO_UNREGISTER, &range);
 }
 
 int uffd_protect(uintptr_t addr, size_t len)

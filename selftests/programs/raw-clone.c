@@ -10,8 +10,10 @@
  */
 #include "heap.h"
 
+#include <linux/sched.h>
 #include <malloc.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
@@ -35,10 +37,19 @@ static void child(void)
 	_exit(wrong != 0);
 }
 
-static int clone_one(void)
+static pid_t clone_raw(bool third)
+{
+	struct clone_args args = { .exit_signal = SIGCHLD };
+
+	if (third)
+		return (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+	return (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
+}
+
+static int clone_one(bool third)
 {
 	int status;
-	pid_t pid = (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
+	pid_t pid = clone_raw(third);
 
 	if (pid < 0)
 		die("clone failed");
@@ -61,7 +72,7 @@ int main(int argc, char **argv)
 	for (n = 0; n < forks && !bad; n++) {
 		/* something new to be merged, all the time */
 		heap_make(&more, OBJECTS / 8, 70, n);
-		bad = clone_one();
+		bad = clone_one(n % 2);
 		if (heap_wrong(&heap, 0)) {
 			fprintf(stderr, "raw-clone: the parent's objects are wrong\n");
 			bad = 1;

@@ -464,6 +464,20 @@ static void locked_and_protected(void)
 	heap_verify();
 }
 
+/* Where everything is locked, so is what spans are moved to: the kernel would move them. */
+static void locked_all(void)
+{
+	set_up(8, 1);
+	heap_fill_diagonal();
+	CHECK(!heap_merge(4, 5));
+	CHECK(!mlockall(MCL_CURRENT | MCL_ONFAULT));
+	CHECK(heap_merge(0, 1) < 0 && heap_merge(2, 3) < 0 && heap_merge(2, 5) < 0);
+	heap_verify();
+	CHECK(!munlockall());
+	CHECK(!heap_merge(0, 1) && !heap_merge(2, 5));
+	heap_verify();
+}
+
 /* A child that looks at its heap, and changes it, until it is told to end. */
 static pid_t start_child(bool raw, int pipefd)
 {
@@ -571,6 +585,32 @@ static void slots_freed_after_fork(void)
 	heap_verify();
 }
 
+/* Memory that is shared with a child is not copied to be merged, until it is ours alone. */
+static void shared_with_a_child(void)
+{
+	struct witness child;
+
+	set_up(8, 2);
+	heap_fill_diagonal();
+	child = start_witness();
+	CHECK(heap_merge(0, 1) == -EBUSY && heap_merge(2, 3) == -EBUSY);
+	heap_write(0, 0);
+	heap_write(1, 1);
+	CHECK(heap_merge(0, 1) == -EBUSY);
+	memset(span_at_index(0) + PAGE_SIZE, 1, PAGE_SIZE);
+	memset(span_at_index(1) + PAGE_SIZE, 1, PAGE_SIZE);
+	CHECK(!heap_merge(0, 1));
+	end_witness(&child);
+	CHECK(!heap_merge(2, 3));
+	heap_verify();
+}
+
+static void write_from(unsigned int first)
+{
+	for (unsigned int i = first; i < heap.nr; i++)
+		heap_write(i, i % slots_per_span());
+}
+
 /* A child goes on merging: what it has inherited, with that and with its own. */
 static void children_merge(void)
 {
@@ -586,6 +626,7 @@ static void children_merge(void)
 		CHECK(!backend_memfd.mesh_open());
 		for (i = 0; i < 32; i += 4)
 			CHECK(!heap_merge(i, i + 2));
+		write_from(32);
 		for (i = 32; i < 64; i += 2)
 			CHECK(!heap_merge(i, i + 1));
 		CHECK(frame_of(0) == frame_of(2) && frame_of(32) == frame_of(33));
@@ -595,6 +636,7 @@ static void children_merge(void)
 		backend_memfd.tidy();
 		_exit(0);
 	}
+	write_from(32);
 	for (i = 32; i < 64; i += 2)
 		CHECK(!heap_merge(i, i + 1));
 	join_child(pid);
@@ -637,6 +679,43 @@ static void no_mapping_left(void)
 	heap_verify();
 	for (i = 0; i < 64; i++)
 		heap_write(i, i % 16);
+	heap_verify();
+}
+
+static atomic_bool may_touch, touched;
+
+static void *touch(void *page)
+{
+	while (!may_touch)
+		usleep(1000);
+	*(volatile char *)page = 1;
+	touched = true;
+	return NULL;
+}
+
+/*
+ * To watch a span in two mappings the second one has to be cut, and cannot be. The first one
+ * must not stay watched, then: whoever touches that would wait for ever.
+ */
+static void half_watched(void)
+{
+	char *addr;
+	pthread_t t;
+
+	set_up(4, 4);
+	heap_fill_diagonal();
+	CHECK(!heap_merge(0, 3));
+	addr = span_at_index(1);
+	CHECK(!madvise(addr + PAGE_SIZE, PAGE_SIZE, MADV_DONTNEED));
+	CHECK(!madvise(addr + 2 * PAGE_SIZE, 6 * PAGE_SIZE, MADV_DONTDUMP));
+	CHECK(!pthread_create(&t, NULL, touch, addr + PAGE_SIZE));
+	use_up_mappings(0);
+	CHECK(heap_merge(2, 1) < 0);
+	may_touch = true;
+	for (int i = 0; i < 200 && !touched; i++)
+		usleep(10000);
+	CHECK(touched);
+	pthread_join(t, NULL);
 	heap_verify();
 }
 
@@ -868,12 +947,15 @@ static const struct test_case cases[] = {
 	{ "direct_reads", direct_reads },
 	{ "pipes_keep_their_contents", pipes_keep_their_contents },
 	{ "locked_and_protected", locked_and_protected },
+	{ "locked_all", locked_all },
 	{ "snapshot_by_fork", snapshot_by_fork },
 	{ "snapshot_by_clone", snapshot_by_clone },
 	{ "children_keep_files", children_keep_files },
 	{ "slots_freed_after_fork", slots_freed_after_fork },
+	{ "shared_with_a_child", shared_with_a_child },
 	{ "children_merge", children_merge },
 	{ "no_mapping_left", no_mapping_left },
+	{ "half_watched", half_watched },
 	{ "budget", budget },
 	{ "writers_wait", writers_wait },
 	{ "groups_under_writers", groups_under_writers },

@@ -4,6 +4,7 @@
 #include "central.h"
 #include "pageheap.h"
 #include "region.h"
+#include "stats.h"
 #include "unit.h"
 
 #define CLS	CLASS_256
@@ -237,8 +238,24 @@ TEST(small_spans_elsewhere)
 	heap_arena.max_pages = AREA_PAGES;
 }
 
+/* As if spans had died while the numbers were taken, class by class and heap by heap. */
+TEST(statistics_in_between)
+{
+	void *p[SLOTS];
+	struct stats s;
+
+	unit_heap();
+	CHECK_EQ(central_refill(CLS, p, SLOTS), SLOTS);
+	centrals[CLS].nr_spans += 2;
+	stats_collect(&s);
+	centrals[CLS].nr_spans -= 2;
+	CHECK_EQ(s.large, 0);
+	CHECK_EQ(s.meshed, s.arena.in_use);
+	central_return(CLS, p, SLOTS);
+}
+
 UNIT_MAIN(UNIT(states), UNIT(every_slot_once), UNIT(small_and_medium_in_their_areas),
 	  UNIT(fullest_first), UNIT(slots_are_random), UNIT(partial_spans_are_random),
 	  UNIT(batches_are_in_order),
 	  UNIT(misuse_aborts), UNIT(double_free_aborts), UNIT(no_memory),
-	  UNIT(small_spans_elsewhere))
+	  UNIT(small_spans_elsewhere), UNIT(statistics_in_between))

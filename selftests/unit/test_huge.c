@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* SPDX-FileCopyrightText: The Mesh authors */
 /* The table of huge objects: growth, deletion, alignment, moves. */
+#include <sys/mman.h>
+
 #include "huge.h"
 #include "unit.h"
 
@@ -59,6 +61,31 @@ TEST(reallocation_keeps_contents)
 	huge_free(p);
 }
 
+/* Neighbours are one mapping for the kernel, which may not be cut in two any more. */
+TEST(memory_comes_back_without_mappings)
+{
+	const size_t room = 1 << 20;
+	unsigned char present = 1;
+	char *p[3], *many;
+
+	for (unsigned int i = 0; i < 3; i++) {
+		p[i] = huge_alloc(SIZE, 4096);
+		p[i][0] = 1;
+	}
+	many = mmap(NULL, room * 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+		    -1, 0);
+	CHECK(many != MAP_FAILED);
+	for (size_t i = 0; i < room; i += 2)
+		if (mprotect(many + i * 4096, 4096, PROT_READ))
+			break;
+	huge_free(p[1]);
+	CHECK(mincore(p[1], 4096, &present) || !present);
+	CHECK(p[0][0] == 1 && p[2][0] == 1);
+	munmap(many, room * 4096);
+	huge_free(p[0]);
+	huge_free(p[2]);
+}
+
 static void wild(void)
 {
 	huge_free((void *)0x1000);
@@ -71,4 +98,4 @@ TEST(wild_free_aborts)
 }
 
 UNIT_MAIN(UNIT(many), UNIT(alignment), UNIT(reallocation_keeps_contents),
-	  UNIT(wild_free_aborts))
+	  UNIT(memory_comes_back_without_mappings), UNIT(wild_free_aborts))
