@@ -235,7 +235,7 @@ static int mh_copy_up_locked(struct mh_copy_up *up)
 		return members;
 	copy_highpage(up->to, up->from);
 	flush_dcache_page(up->to);
-	SetPageUptodate(up->to);
+	folio_mark_uptodate(page_folio(up->to));
 	/* In no page table yet: without the mark, reclaim would drop it. */
 	set_page_dirty(up->to);
 	/*
