@@ -67,8 +67,18 @@ static inline void vm_flags_clear(struct vm_area_struct *vma, unsigned long flag
 #endif
 
 #ifndef MH_HAVE_FOLIO_MAPCOUNT
-/* There, but not for modules. Only asked of folios of one page. */
-#define folio_mapcount(folio)	page_mapcount(&(folio)->page)
+/* There, but not for modules. Of no huge mappings, which arenas do not have. */
+static inline int mh_folio_mapcount(struct folio *folio)
+{
+	int mapcount = 0;
+	long i;
+
+	for (i = 0; i < folio_nr_pages(folio); i++)
+		mapcount += page_mapcount(folio_page(folio, i));
+	return mapcount;
+}
+
+#define folio_mapcount	mh_folio_mapcount
 #endif
 
 #ifdef MH_HAVE_APPLY_TO_EXISTING_PAGE_RANGE
@@ -121,14 +131,13 @@ static inline int mh_shmem_get_folio(struct inode *inode, pgoff_t index, loff_t 
 		page = shmem_read_mapping_page_gfp(mapping, index, mapping_gfp_mask(mapping));
 		if (IS_ERR(page))
 			return PTR_ERR(page);
-		lock_page(page);
-		if (page->mapping == mapping)
-			break;
-		unlock_page(page);
-		put_page(page);
+		*folio = page_folio(page);
+		folio_lock(*folio);
+		if ((*folio)->mapping == mapping)
+			return 0;
+		folio_unlock(*folio);
+		folio_put(*folio);
 	}
-	*folio = page_folio(page);
-	return 0;
 }
 
 #define shmem_get_folio	mh_shmem_get_folio

@@ -62,6 +62,13 @@ void mh_drop_spare(struct mh_family *family, struct mh_layer *layer, pgoff_t slo
 		mutex_unlock(&arena->lock);
 }
 
+/* Context: lock of the alias map held, and room reserved. */
+static void mh_store_hole(struct mh_layer *layer, pgoff_t index)
+{
+	if (!xa_load(&layer->alias, index))
+		__xa_store(&layer->alias, index, xa_mk_value(layer->base + index), GFP_NOWAIT);
+}
+
 /* Let @index read as zeroes in @layer from now on, unless it has something there. */
 static int mh_set_hole(struct mh_layer *layer, pgoff_t index)
 {
@@ -70,8 +77,7 @@ static int mh_set_hole(struct mh_layer *layer, pgoff_t index)
 	if (err)
 		return err;
 	xa_lock(&layer->alias);
-	if (!xa_load(&layer->alias, index))
-		__xa_store(&layer->alias, index, xa_mk_value(layer->base + index), GFP_NOWAIT);
+	mh_store_hole(layer, index);
 	xa_unlock(&layer->alias);
 	return 0;
 }
@@ -106,47 +112,33 @@ static bool mh_looks_through(struct mh_copy_up *up, pgoff_t index)
 	return mh_resolve(up->layer, index, &owner) == up->slot && owner == up->owner;
 }
 
-/* Another thread may have looked through to the hole meanwhile, and made a page of it. */
-static void mh_unmap_hole(struct mh_family *family, pgoff_t index, pgoff_t slot)
-{
-	struct folio *folio;
-
-	/*
-	 * Pairs with mh_page_current(): either that fault finds the index in its new place,
-	 * or its page is found here, and locked until the page table entry is there.
-	 */
-	smp_mb();
-	folio = filemap_lock_folio(family->store, slot);
-	if (IS_ERR_OR_NULL(folio))
-		return;
-	mh_zap(family, index, 1);
-	folio_unlock(folio);
-	folio_put(folio);
-}
-
 /*
- * No page: the copy is a hole, too. A copy-up of the same index into a layer between may
- * have come before the page went, so whether the slot is still the one is asked afterwards.
+ * No page: the copy is a hole, too. The store's lock keeps a page from coming meanwhile, which
+ * others might map who still look through, while the owner already takes it for its own. A
+ * fault that brings one later finds the index in its new place. A copy-up of the same index
+ * into a layer between may have come before the page went, so whether the slot is still the
+ * one is asked when there is none.
  *
  * Return: 0, an errno, or 1 if there is a page after all.
  */
 static int mh_copy_up_hole(struct mh_copy_up *up)
 {
-	int err;
+	struct xarray *pages = &up->family->store->i_pages, *alias = &up->layer->alias;
+	int ret;
 
 	if (xa_load(&up->owner->groups, up->slot) || mh_slot_present(up->family, up->slot))
 		return 1;
-	/*
-	 * Pairs with the lock of the alias map, which orders mh_insert_seen() before the
-	 * page's removal.
-	 */
-	smp_rmb();
-	if (!mh_looks_through(up, up->index))
-		return 1;
-	err = mh_set_hole(up->layer, up->index);
-	if (!err)
-		mh_unmap_hole(up->family, up->index, up->slot);
-	return err;
+	ret = xa_reserve(alias, up->index, GFP_KERNEL_ACCOUNT);
+	if (ret)
+		return ret;
+	xa_lock(alias);
+	xa_lock_irq(pages);
+	ret = mh_slot_present(up->family, up->slot) || !mh_looks_through(up, up->index);
+	if (!ret)
+		mh_store_hole(up->layer, up->index);
+	xa_unlock_irq(pages);
+	xa_unlock(alias);
+	return ret;
 }
 
 /* The members of the owner's group that the layer still looks through to. */
@@ -243,7 +235,7 @@ static int mh_copy_up_locked(struct mh_copy_up *up)
 		return members;
 	copy_highpage(up->to, up->from);
 	flush_dcache_page(up->to);
-	SetPageUptodate(up->to);
+	folio_mark_uptodate(page_folio(up->to));
 	/* In no page table yet: without the mark, reclaim would drop it. */
 	set_page_dirty(up->to);
 	/*

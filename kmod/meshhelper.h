@@ -68,6 +68,7 @@
  *	    arena->lock		groups of the arena's layer, removal window
  *	      folio locks	several only under arena->lock, or as in copyup.c
  *	        i_mmap_rwsem, page table locks, xa_lock: inside mm/
+ *	        xa_lock of an alias map, then that of the page cache (copyup.c)
  *
  *	mh_arenas_lock (arena.c) is taken with none of these held; family->tree inside it.
  *	Reclaim takes family->shrink.lock, and family->tree for reading in it, under any lock

@@ -20,7 +20,8 @@
 
 /*
  * Where stores live: a tmpfs of our own, so that shmem_enabled does not apply. A page
- * of a large folio cannot be merged, and one folio would span spare slots.
+ * of a large folio cannot be merged, and one folio would span spare slots. Only "force",
+ * which is for testing, applies to every tmpfs; then such a folio must at least do no harm.
  */
 static struct vfsmount *mh_stores;
 
@@ -148,11 +149,13 @@ struct page *mh_slot_lock(struct mh_family *family, pgoff_t slot, enum sgp_type 
 	if (err)
 		return ERR_PTR(err);
 	page = folio_file_page(folio, slot);
-	if (!PageHWPoison(page))
+	if (!PageHWPoison(page) && (folio_test_uptodate(folio) || !folio_test_large(folio)))
 		return page;
+	err = PageHWPoison(page) ? -EIO : 0;
 	folio_unlock(folio);
 	folio_put(folio);
-	return ERR_PTR(-EIO);
+	/* Not all of a large folio is overwritten, but only all of it can be uptodate. */
+	return err ? ERR_PTR(err) : mh_slot_lock(family, slot, SGP_CACHE);
 }
 
 /* With @page locked: is it still that of @slot? */
@@ -179,7 +182,7 @@ int mh_page_refs(struct page *page)
 
 	/* Pairs with the atomic operations of mm/, which unmaps before it drops the reference. */
 	smp_rmb();
-	return refs - 1 - folio_mapcount(folio);
+	return refs - folio_nr_pages(folio) - folio_mapcount(folio);
 }
 
 /* Has anybody a reference to the page, but for @ours and this CPU's lists of pages? */
@@ -238,7 +241,7 @@ int mh_slot_renew(struct mh_family *family, struct page *page, pgoff_t slot)
 {
 	struct folio *old = page_folio(page), *new;
 
-	if (WARN_ON_ONCE(folio_mapcount(old) || folio_test_large(old)))
+	if (folio_test_large(old) || WARN_ON_ONCE(folio_mapcount(old)))
 		return -EIO;
 	new = folio_alloc(mapping_gfp_mask(family->store), 0);
 	if (!new)

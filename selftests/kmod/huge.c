@@ -146,4 +146,39 @@ TEST_F(huge, shmem_enabled_always)
 	arena_close(&b);
 }
 
+/* In a child that has its own copy of every second page, of which none is mapped any more. */
+static bool copies_intact(struct arena *a)
+{
+	unsigned int i;
+
+	for (i = 0; i < 1024; i += 2)
+		page_at(a, i)[1] = 'c';
+	madvise(a->base, 2 * HUGE, MADV_DONTNEED);
+	for (i = 0; i < 1024; i++)
+		if (page_at(a, i)[0] != 'o' || page_at(a, i)[1] != (i % 2 ? 'o' : 'c'))
+			return false;
+	return true;
+}
+
+/* Huge pages in every tmpfs, a setting for testing: they do not merge, but nothing gets lost. */
+TEST_F(huge, shmem_enabled_force)
+{
+	struct arena b;
+	int status;
+	pid_t pid;
+
+	write_text(SHMEM_ENABLED, "force");
+	b = arena_open(1024, MESHHELPER_MERGE_ZAP);
+	memset(b.base, 'o', 2 * HUGE);
+	pid = fork();
+	if (!pid)
+		_exit(copies_intact(&b) ? 0 : 1);
+	waitpid(pid, &status, 0);
+	write_text(SHMEM_ENABLED, "never");
+	EXPECT_EQ(0, status);
+	memset(b.base, 'p', 2 * HUGE);
+	EXPECT_EQ('p', page_at(&b, 1023)[PAGE - 1]);
+	arena_close(&b);
+}
+
 TEST_HARNESS_MAIN
