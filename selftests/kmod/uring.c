@@ -844,7 +844,8 @@ TEST_F_TIMEOUT(uring, rewritten_meanwhile, 120)
 	refused = refusals();
 	ASSERT_EQ(0, pthread_create(&s.thread, NULL, scribble_forever, &s));
 	/* Until both merges and refusals have been seen, or it would be no test. */
-	for (rounds = 0; !wrong && (rounds < scaled(150) || counter("merges_total") < merges + 100 ||
+	for (rounds = 0; !wrong && (rounds < scaled(150) ||
+				    counter("merges_total") < merges + 100 ||
 				    refusals() < refused + 100); rounds++)
 		wrong = scribble_round(&s);
 	s.stop = true;

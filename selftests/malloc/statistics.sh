@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Mesh authors
 #
-# statistics.sh PROGRAM - the sums that malloc_stats, MESH_STATS=1 and MALLOCSTATS=2 print add up, and malloc_info
-# writes one XML element in which every element is closed.
+# statistics.sh PROGRAM - the sums that malloc_stats, MESH_STATS=1 and MALLOCSTATS=2 print add up,
+# and malloc_info writes one XML element in which every element is closed.
 
 set -eu
 
@@ -34,8 +34,8 @@ grep -q '+ large objects  *102400$' "$dir/stats"
 LD_PRELOAD=$MESH_LIB MALLOCSTATS=2 "$1" xml > /dev/null 2> "$dir/brief"
 check_sums "$dir/brief"
 for key in 'MESH COUNT' 'Meshed MB (total)' 'Meshed pages HWM' 'Meshed MB HWM' 'MH Alloc Count' \
-	'MH Free  Count' 'MH High Water Mark' 'Resident bytes' 'Saved bytes now' 'Longest pause us' \
-	'Meshing time ms'; do
+	'MH Free  Count' 'MH High Water Mark' 'Resident bytes' 'Saved bytes now' \
+	'Longest pause us' 'Meshing time ms'; do
 	grep -q "^$key:  *[0-9][0-9.]*$" "$dir/brief" || { echo "no $key" >&2; exit 1; }
 done
 awk '
@@ -52,7 +52,8 @@ END {
 		exit 1
 	}
 }' "$dir/brief" >&2
-if LD_PRELOAD=$MESH_LIB MALLOCSTATS=1 "$1" xml 2>&1 > /dev/null | grep -q 'libmesh: statistics'; then
+if LD_PRELOAD=$MESH_LIB MALLOCSTATS=1 "$1" xml 2>&1 > /dev/null |
+	grep -q 'libmesh: statistics'; then
 	echo "MALLOCSTATS=1 prints all" >&2
 	exit 1
 fi
