@@ -43,7 +43,6 @@ void die(const char *what) __attribute__((noreturn));
 #define PAGE		4096UL
 #define WORDS		(PAGE / sizeof(uint64_t))
 #define DEVICE		"/dev/meshhelper"
-#define COUNTERS	"/sys/class/misc/meshhelper/"
 #define CGROUP_ROOT	"/sys/fs/cgroup"
 #define CGROUP		CGROUP_ROOT "/fuzz"
 

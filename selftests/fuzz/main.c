@@ -9,6 +9,7 @@
  */
 #include "fuzz.h"
 #include "slow.h"
+#include "text.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -147,42 +148,17 @@ static void control_reset(uint64_t seed)
 	control->next_ordinal = 1;
 }
 
-/* A counter of the module; -1 if there is no such. */
-static long long counter(const char *name)
-{
-	char path[128], value[32] = "";
-	int fd, n;
-
-	snprintf(path, sizeof(path), COUNTERS "%s", name);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -1;
-	n = read(fd, value, sizeof(value) - 1);
-	close(fd);
-	return n > 0 ? atoll(value) : -1;
-}
-
-static bool write_file(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-	bool ok = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
-
-	if (fd >= 0)
-		close(fd);
-	return ok;
-}
-
 /* A memory cgroup of our own, for op_reclaim(); without one that has no effect. */
 static void cgroup_enter(void)
 {
-	write_file(CGROUP_ROOT "/cgroup.subtree_control", "+memory");
+	write_text(CGROUP_ROOT "/cgroup.subtree_control", "+memory");
 	mkdir(CGROUP, 0755);
-	write_file(CGROUP "/cgroup.procs", "0");
+	write_text(CGROUP "/cgroup.procs", "0");
 }
 
 static void cgroup_leave(void)
 {
-	write_file(CGROUP_ROOT "/cgroup.procs", "0");
+	write_text(CGROUP_ROOT "/cgroup.procs", "0");
 	rmdir(CGROUP);
 }
 

@@ -29,11 +29,12 @@
 
 #include <linux/meshhelper.h>
 
+#include "text.h"
+
 #include "slow.h"
 
 #define PAGE		4096UL
 #define DEVICE		"/dev/meshhelper"
-#define COUNTERS	"/sys/class/misc/meshhelper/"
 
 /* The harness ends a test that takes too long by alarm(). So include this before the harness. */
 static inline unsigned int scaled_alarm(unsigned int seconds)
@@ -219,6 +220,32 @@ static inline int merge_one(struct arena *a, struct meshhelper_pair *pair)
 	return pair->result;
 }
 
+/*
+ * Merge each odd page of the first @nr pairs into the even one before it, pair by pair and again
+ * and again; how many were merged. Refusals are added to @refused.
+ */
+static inline unsigned int merge_in_turn(struct arena *a, unsigned int nr, uint32_t slot_size,
+					 uint64_t live, unsigned int *refused)
+{
+	unsigned int tries, i, merged = 0;
+	bool done[nr];
+
+	memset(done, 0, sizeof(done));
+	for (tries = 0; tries < 100 && merged < nr; tries++)
+		for (i = 0; i < nr; i++) {
+			struct meshhelper_pair pair;
+
+			if (done[i])
+				continue;
+			pair = make_pair(page_at(a, 2 * i + 1), page_at(a, 2 * i), slot_size);
+			pair.live[0] = live;
+			done[i] = merge(a, &pair, 1);
+			merged += done[i];
+			*refused += !done[i];
+		}
+	return merged;
+}
+
 /* Physical frame of an address, 0 if it has none. Needs CAP_SYS_ADMIN. */
 static inline uint64_t pfn_of(const void *addr)
 {
@@ -277,21 +304,6 @@ static inline long smaps_kb(struct arena *a, const char *field)
 	}
 	fclose(f);
 	return sum;
-}
-
-/* A counter of the module; -1 if there is no such. */
-static inline long long counter(const char *name)
-{
-	char path[128], value[32] = "";
-	int fd, n;
-
-	snprintf(path, sizeof(path), COUNTERS "%s", name);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -1;
-	n = read(fd, value, sizeof(value) - 1);
-	close(fd);
-	return n > 0 ? atoll(value) : -1;
 }
 
 /* A line of the device's fdinfo, "mesh-resident" for example; -1 if there is no such. */

@@ -102,11 +102,8 @@ static inline struct counters read_counters(void)
 
 static inline void write_file(const char *path, const char *text)
 {
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-
-	if (fd < 0 || write(fd, text, strlen(text)) != (ssize_t)strlen(text))
+	if (!write_text(path, text))
 		die(path);
-	close(fd);
 }
 
 /*

@@ -115,13 +115,10 @@ TEST_F(huge, move)
 	EXPECT_EQ('o', page_at(&self->a, 1023)[PAGE - 1]);
 }
 
-static void write_text(const char *path, const char *text)
+static void set_shmem_enabled(const char *value)
 {
-	int fd = open(path, O_WRONLY);
-
-	if (fd < 0 || write(fd, text, strlen(text)) < 0)
-		die(path);
-	close(fd);
+	if (!write_text(SHMEM_ENABLED, value))
+		die(SHMEM_ENABLED);
 }
 
 /* The setting for shared memory does not apply: arenas merge all the same. */
@@ -131,7 +128,7 @@ TEST_F(huge, shmem_enabled_always)
 	int status, err;
 	pid_t pid;
 
-	write_text(SHMEM_ENABLED, "always");
+	set_shmem_enabled("always");
 	b = arena_open(1024, MESHHELPER_MERGE_ZAP);
 	memset(b.base, 'o', 2 * HUGE);
 	err = merge_apart(&b);
@@ -139,7 +136,7 @@ TEST_F(huge, shmem_enabled_always)
 	if (!pid)
 		_exit(alias_intact(&b) ? 0 : 1);
 	waitpid(pid, &status, 0);
-	write_text(SHMEM_ENABLED, "never");
+	set_shmem_enabled("never");
 	EXPECT_EQ(0, err);
 	EXPECT_EQ(0, status);
 	EXPECT_TRUE(alias_intact(&b));
@@ -167,14 +164,14 @@ TEST_F(huge, shmem_enabled_force)
 	int status;
 	pid_t pid;
 
-	write_text(SHMEM_ENABLED, "force");
+	set_shmem_enabled("force");
 	b = arena_open(1024, MESHHELPER_MERGE_ZAP);
 	memset(b.base, 'o', 2 * HUGE);
 	pid = fork();
 	if (!pid)
 		_exit(copies_intact(&b) ? 0 : 1);
 	waitpid(pid, &status, 0);
-	write_text(SHMEM_ENABLED, "never");
+	set_shmem_enabled("never");
 	EXPECT_EQ(0, status);
 	memset(b.base, 'p', 2 * HUGE);
 	EXPECT_EQ('p', page_at(&b, 1023)[PAGE - 1]);

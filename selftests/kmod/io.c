@@ -164,29 +164,6 @@ static void start(struct worker *w, struct arena *a, unsigned int slot, int file
 		die("pthread_create");
 }
 
-static unsigned int merge_all(struct arena *a, unsigned int *refused)
-{
-	unsigned int tries, i, merged = 0;
-	bool done[PAIRS] = { false };
-
-	for (tries = 0; tries < 100 && merged < PAIRS; tries++)
-		for (i = 0; i < PAIRS; i++) {
-			struct meshhelper_pair pair;
-
-			if (done[i])
-				continue;
-			pair = make_pair(page_at(a, 2 * i + 1), page_at(a, 2 * i), SLOT);
-			pair.live[0] = (1 << SLOT_END) - 2;
-			if (merge(a, &pair, 1)) {
-				done[i] = true;
-				merged++;
-			} else {
-				(*refused)++;
-			}
-		}
-	return merged;
-}
-
 static void take_apart(struct arena *a)
 {
 	unsigned int i;
@@ -212,7 +189,7 @@ TEST_F_TIMEOUT(io, calls_during_merges, 300)
 	for (i = SLOT_READ; i < SLOT_END; i++)
 		start(&workers[i - SLOT_READ], &self->a, i, self->file);
 	for (round = 0; round < ROUNDS; round++) {
-		merged += merge_all(&self->a, &refused);
+		merged += merge_in_turn(&self->a, PAIRS, SLOT, (1 << SLOT_END) - 2, &refused);
 		take_apart(&self->a);
 	}
 	stop = true;

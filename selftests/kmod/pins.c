@@ -453,26 +453,6 @@ static void reader_start(struct reader *r, struct arena *a, unsigned int slot, c
 		die("pthread_create");
 }
 
-static unsigned int merge_all(struct arena *a, unsigned int *refused)
-{
-	unsigned int tries, i, merged = 0;
-	bool done[PAIRS] = { false };
-
-	for (tries = 0; tries < 100 && merged < PAIRS; tries++)
-		for (i = 0; i < PAIRS; i++) {
-			struct meshhelper_pair pair;
-
-			if (done[i])
-				continue;
-			pair = make_pair(page_at(a, 2 * i + 1), page_at(a, 2 * i), SLOT);
-			pair.live[0] = (1 << READ_END) - 2;
-			done[i] = merge(a, &pair, 1);
-			merged += done[i];
-			*refused += !done[i];
-		}
-	return merged;
-}
-
 static void take_apart(struct arena *a, struct reader *r, unsigned int n)
 {
 	unsigned int i;
@@ -502,7 +482,7 @@ TEST_F_TIMEOUT(pins, direct_reads, 300)
 	for (i = 0; i < READ_END - 1; i++)
 		reader_start(&readers[i], &self->a, i + 1, contents);
 	for (round = 0; round < ROUNDS; round++) {
-		merged += merge_all(&self->a, &refused);
+		merged += merge_in_turn(&self->a, PAIRS, SLOT, (1 << READ_END) - 2, &refused);
 		take_apart(&self->a, readers, READ_END - 1);
 	}
 	stop = true;

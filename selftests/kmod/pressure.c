@@ -27,34 +27,6 @@
 #define MADV_SOFT_OFFLINE 101
 #endif
 
-static bool write_text(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY);
-	bool ok = fd >= 0 && write(fd, text, strlen(text)) > 0;
-
-	if (fd >= 0)
-		close(fd);
-	return ok;
-}
-
-/* The number after @key in a file, or the first of all; -1 if there is none. */
-static long long read_number(const char *path, const char *key)
-{
-	FILE *f = fopen(path, "re");
-	long long n = -1;
-	char word[64];
-
-	if (!f)
-		return -1;
-	while (key && fscanf(f, "%63s", word) == 1)
-		if (!strcmp(word, key))
-			break;
-	if (fscanf(f, "%lld", &n) != 1)
-		n = -1;
-	fclose(f);
-	return n;
-}
-
 /* The group of this test; a new one each time, for a killed process may be in the last. */
 static char group[64];
 
@@ -72,11 +44,6 @@ static long long get_usage(const char *name, const char *key)
 
 	snprintf(path, sizeof(path), "%s/%s", group, name);
 	return read_number(path, key);
-}
-
-static bool swap_is_on(void)
-{
-	return read_number("/proc/meminfo", "SwapTotal:") > 0;
 }
 
 FIXTURE(pressure) {

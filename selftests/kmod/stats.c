@@ -94,16 +94,6 @@ static bool reconciled(const struct counters *all)
 	       value(all, "pss_bytes_saved") == value(all, "pages_meshed") * (long long)PAGE;
 }
 
-static bool write_text(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-	bool ok = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
-
-	if (fd >= 0)
-		close(fd);
-	return ok;
-}
-
 static bool exited_well(pid_t pid)
 {
 	int status;

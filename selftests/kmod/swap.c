@@ -16,41 +16,6 @@
 #define SLOTS	(PAGE / SLOT)
 #define GROUP	"/sys/fs/cgroup/mesh-swap"
 
-static bool swap_is_on(void)
-{
-	FILE *f = fopen("/proc/swaps", "re");
-	int lines = 0, c;
-
-	if (!f)
-		return false;
-	while ((c = getc(f)) != EOF)
-		lines += c == '\n';
-	fclose(f);
-	return lines > 1;
-}
-
-static bool write_text(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY);
-	bool ok = fd >= 0 && write(fd, text, strlen(text)) > 0;
-
-	if (fd >= 0)
-		close(fd);
-	return ok;
-}
-
-static long long read_number(const char *path)
-{
-	FILE *f = fopen(path, "re");
-	long long n = -1;
-
-	if (f && fscanf(f, "%lld", &n) != 1)
-		n = -1;
-	if (f)
-		fclose(f);
-	return n;
-}
-
 FIXTURE(swap) {
 	struct arena a;
 };
@@ -113,7 +78,7 @@ TEST_F_TIMEOUT(swap, pages_come_back, 240)
 
 	for (page = 0; page < PAGES; page++)
 		fill_page(&self->a, page);
-	EXPECT_LT(4 << 20, read_number(GROUP "/memory.swap.current"));
+	EXPECT_LT(4 << 20, read_number(GROUP "/memory.swap.current", NULL));
 	EXPECT_EQ(0, count_wrong(&self->a));
 
 	/* One pair in four. */
