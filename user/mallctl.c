@@ -5,7 +5,6 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <fcntl.h>
 #include <malloc.h>
 #include <string.h>
 
@@ -13,7 +12,6 @@
 #include "mesh.h"
 #include "mesher.h"
 #include "options.h"
-#include "os.h"
 #include "stats.h"
 #include "tcache.h"
 

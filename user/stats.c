@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* SPDX-FileCopyrightText: The Mesh authors */
 /* Collecting and printing statistics. Takes one lock at a time, allocates nothing. */
-#include <fcntl.h>
 #include <string.h>
 
 #include "central.h"
 #include "large.h"
 #include "mesher.h"
-#include "os.h"
 #include "pageheap.h"
+#include "proc.h"
 #include "stats.h"
 #include "tcache.h"
 
@@ -76,36 +75,11 @@ size_t stats_allocated(const struct stats *s)
 	return s->slots_used + s->large + s->huge.bytes;
 }
 
-/* Bytes read, or 0. */
-static size_t read_file(const char *path, char *buf, size_t size)
-{
-	int fd = os_open(path, O_RDONLY | O_CLOEXEC);
-	size_t len = 0;
-	long n;
-
-	if (fd < 0)
-		return 0;
-	while (len < size && (n = os_read(fd, buf + len, size - len)) > 0)
-		len += (size_t)n;
-	os_close(fd);
-	return len;
-}
-
 size_t stats_resident(void)
 {
-	char buf[2048];
-	size_t len = read_file("/proc/self/smaps_rollup", buf, sizeof(buf) - 1), kb = 0;
-	const char *p;
+	long kb = proc_number("/proc/self/smaps_rollup", "\nPss:");
 
-	buf[len] = '\0';
-	p = strstr(buf, "\nPss:");
-	if (!p)
-		return 0;
-	for (p += strlen("\nPss:"); *p == ' '; p++)
-		;
-	for (; *p >= '0' && *p <= '9'; p++)
-		kb = kb * 10 + (size_t)(*p - '0');
-	return kb << 10;
+	return kb > 0 ? (size_t)kb << 10 : 0;
 }
 
 static void text_line(struct text *t, const char *what, size_t bytes)
