@@ -1,0 +1,104 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Mesh authors
+#
+# run.sh BUILD - install what was built below BUILD/test/install, and use it from there, in TAP.
+#
+# The library as a program is linked with it, the module's source as DKMS builds it.
+
+set -u
+here=$(dirname "$(readlink -f "$0")")
+build=$(realpath "$1")
+root=$build/test/install
+kernel=$build/vm/kernel-6.12
+count=0
+
+# check NAME COMMAND...: one TAP line; what the command prints is shown if it fails.
+check()
+{
+	local name=$1 log=$root.log
+
+	shift
+	count=$((count + 1))
+	if "$@" > "$log" 2>&1; then
+		echo "ok $count - $name"
+	else
+		sed 's/^/# /' "$log"
+		echo "not ok $count - $name"
+	fi
+}
+
+library_installs()
+{
+	DESTDIR=$root cmake --install "$build" && [ ! -e "$root/usr/src" ]
+}
+
+source_installs()
+{
+	DESTDIR=$root cmake --install "$build" --component kmod
+}
+
+# flags OPTION: what pkg-config says for the library, wherever it is.
+flags()
+{
+	PKG_CONFIG_SYSROOT_DIR=$root PKG_CONFIG_LIBDIR=$(dirname "$(find "$root" -name mesh.pc)") \
+		pkg-config "$1" mesh
+}
+
+program_links()
+{
+	# shellcheck disable=SC2046 # these are several words
+	cc -Wall -Wextra -Werror -o "$root/linked" $(flags --cflags) "$here/linked.c" \
+		$(flags --libs)
+}
+
+program_runs()
+{
+	LD_LIBRARY_PATH=$(dirname "$(find "$root" -name libmesh.so)") "$root/linked"
+}
+
+# header_compiles COMPILER: with nothing before it, and without a warning.
+header_compiles()
+{
+	local header
+
+	for header in mesh.h linux/meshhelper.h; do
+		# shellcheck disable=SC2046 # these are several words
+		echo "#include <$header>" | "$@" -Wall -Wextra -Wpedantic -Werror -fsyntax-only \
+			$(flags --cflags) - || return 1
+	done
+}
+
+version()
+{
+	sed -n 's/^PACKAGE_VERSION="\(.*\)"/\1/p' "$root"/usr/src/meshhelper-*/dkms.conf
+}
+
+# Everything of DKMS's is below the installation, nothing of the machine's is looked at.
+dkms_builds()
+{
+	mkdir -p "$root/dkms"
+	dkms build -m meshhelper -v "$(version)" -k "$(cat "$kernel/release")" \
+		--kernelsourcedir "$(realpath "$kernel/kdir")" \
+		--config "$(realpath "$kernel/config")" \
+		--sourcetree "$root/usr/src" --dkmstree "$root/dkms"
+}
+
+module_loads()
+{
+	"$here/../vm/vm.sh" --kernel 6.12 --module "$(find "$root/dkms" -name meshhelper.ko)" -- \
+		"$build/selftests/kmod/uapi"
+}
+
+rm -rf "$root"
+mkdir -p "$root"
+echo 'TAP version 13'
+check 'the library installs, and nothing of the module without being asked' library_installs
+check 'a program links by what pkg-config says' program_links
+check 'it runs, with the malloc of the library' program_runs
+check 'the headers are good C' header_compiles cc -std=c99 -x c
+check 'the headers are good C++' header_compiles c++ -std=c++11 -x c++
+check "the module's source installs" source_installs
+check 'DKMS builds the module' dkms_builds
+check 'what it built loads and works' module_loads
+echo "1..$count"
