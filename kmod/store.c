@@ -226,10 +226,17 @@ pgoff_t mh_next_held(struct mh_family *family, pgoff_t slot, pgoff_t last)
 	return folio ? xas.xa_index : ULONG_MAX;
 }
 
+/* Who has mapped the store itself, by way of /proc/PID/map_files, sees slots. @folio is locked. */
+static void mh_zap_file(struct mh_family *family, struct folio *folio, pgoff_t slot)
+{
+	if (folio_mapped(folio))
+		mh_zap(family, slot, 1);
+}
+
 /**
  * mh_slot_renew - let a slot go on with a copy of its page
  * @family: whose store
- * @page: the slot's page, locked and in no page table; keeps what it has for those who have
+ * @page: the slot's page, locked and shown by no arena; keeps what it has for those who have
  *	references to it, and goes with the last of them
  * @slot: the slot
  *
@@ -241,7 +248,10 @@ int mh_slot_renew(struct mh_family *family, struct page *page, pgoff_t slot)
 {
 	struct folio *old = page_folio(page), *new;
 
-	if (folio_test_large(old) || WARN_ON_ONCE(folio_mapcount(old)))
+	if (folio_test_large(old))
+		return -EIO;
+	mh_zap_file(family, old, slot);
+	if (WARN_ON_ONCE(folio_mapcount(old)))
 		return -EIO;
 	new = folio_alloc(mapping_gfp_mask(family->store), 0);
 	if (!new)

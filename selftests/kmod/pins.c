@@ -672,6 +672,59 @@ TEST_F(pins, lent_by_the_dead)
 	close_pipes(&parent);
 }
 
+/*
+ * Map page @index as the first child of a family has it in its file, which is only for those
+ * who may open a file by way of /proc/PID/map_files.
+ */
+static char *map_from_file(struct arena *a, size_t index)
+{
+	size_t slot = device_info(a->fd).max_arena_pages + index;
+	char path[128], *map;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/self/map_files/%lx-%lx", (unsigned long)a->base,
+		 (unsigned long)page_at(a, a->pages));
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		die(path);
+	map = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, slot * PAGE);
+	if (map == MAP_FAILED)
+		die("mmap");
+	close(fd);
+	return map;
+}
+
+/* What somebody has mapped like that is no obstacle for who goes on in a copy. */
+static int write_with_file_mapped(struct arena *a)
+{
+	char *page = page_at(a, 1), *map;
+	struct peers p;
+	bool good;
+
+	memset(page, 'c', PAGE);
+	map = map_from_file(a, 1);
+	good = filled(map, PAGE, 'c');
+	if (fork_peer(&p)) {
+		into_pipe(&p, page);
+		parents_turn(&p);
+		_exit(0);
+	}
+	hear(p.up[0]);
+	memset(page, 'w', PAGE);
+	return !good || !pipe_has(&p, 'c') || !filled(page, PAGE, 'w') ||
+	       !filled(map, PAGE, 'w') || end_peer(&p);
+}
+
+TEST_F(pins, lent_and_mapped_from_file)
+{
+	pid_t pid = fork();
+
+	if (!pid)
+		_exit(write_with_file_mapped(&self->a));
+	EXPECT_EQ(0, exit_code(pid));
+	EXPECT_TRUE(filled(page_at(&self->a, 1), PAGE, 'B'));
+}
+
 /* The child's direct I/O reads what was there, too. */
 static int read_pinned(struct peers *p, char *page)
 {
