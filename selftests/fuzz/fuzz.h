@@ -71,16 +71,19 @@ struct frame {
 
 /**
  * struct page - one index of an arena
- * @addr: where it is mapped; NULL if it is not, but its contents are still there
+ * @addr: where it is mapped; NULL if it is not, but its contents are still there, until a fork:
+ *	the child has none
  * @frame: what it shows; NULL for zeroes that nobody else shows
  * @prot: PROT_* bits
  * @locked: by mlock()
+ * @not_forked: by madvise(MADV_DONTFORK)
  */
 struct page {
 	char *addr;
 	struct frame *frame;
 	int prot;
 	bool locked;
+	bool not_forked;
 };
 
 /**
@@ -253,6 +256,7 @@ bool op_unmap(void);
 bool op_unmap_arena(void);
 bool op_protect(void);
 bool op_lock(void);
+bool op_dontfork(void);
 bool op_remove(void);
 bool op_advise(void);
 bool op_pageout(void);
