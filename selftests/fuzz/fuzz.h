@@ -119,6 +119,7 @@ struct record {
  * @op: operations done, those before the fork included
  * @last_op: the process ends after this one
  * @burst: operations that remain to be of the kind that fork is sensitive to
+ * @timer: are there signals, from a timer?
  * @device: descriptor of the device
  * @uffd: userfaultfd, -1 if there is none
  * @uring: an io_uring; its fd is -1 if there is none
@@ -137,6 +138,7 @@ struct worker {
 	unsigned int op;
 	unsigned int last_op;
 	unsigned int burst;
+	bool timer;
 	int device;
 	int uffd;
 	struct ring uring;

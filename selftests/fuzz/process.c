@@ -43,6 +43,7 @@ static void become_child(uint64_t seed)
 	self.generation++;
 	self.nr_children = 0;
 	self.burst = 6 + below(16);
+	self.timer = false;
 	if (!control->max_ops)
 		self.last_op = self.op + 30 + below(200);
 	for (i = 0; i < MAX_ARENAS; i++)
@@ -174,6 +175,7 @@ static void set_timer(unsigned int ms)
 	};
 
 	setitimer(ITIMER_REAL, &timer, NULL);
+	self.timer = ms;
 }
 
 /* A new program without arenas, in place of this one. */
