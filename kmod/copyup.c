@@ -341,6 +341,18 @@ int mh_copy_up(struct mh_family *family, struct mh_layer *layer, pgoff_t index,
 	return err;
 }
 
+/*
+ * A process that forks has other threads, which may write until the TLB is flushed, and that is
+ * not before the end of the fork. A page that is copied during it must not be older than what they
+ * have written after it to others, which the child gets as they are at the end.
+ */
+static void mh_stop_writers(struct mh_family *family, struct mh_layer *owner, pgoff_t index,
+			    pgoff_t slot)
+{
+	if (owner->arena && owner->arena->mm == current->mm)
+		mh_zap_shown(family, NULL, owner, index, slot);
+}
+
 /* Context: the slot is @arena's, and there can be no more references for writing. */
 static int mh_copy_up_if_held(struct mh_arena *arena, pgoff_t index, pgoff_t slot)
 {
@@ -348,11 +360,7 @@ static int mh_copy_up_if_held(struct mh_arena *arena, pgoff_t index, pgoff_t slo
 
 	if (xa_load(&layer->lent, slot) || mh_next_held(arena->family, slot, slot) != slot)
 		return 0;
-	/*
-	 * Other threads may write until the TLB is flushed, which fork does later. A page that
-	 * is copied before must not be older than what they have written after it to others.
-	 */
-	mh_zap_shown(arena->family, NULL, layer, index, slot);
+	mh_stop_writers(arena->family, layer, index, slot);
 	return mh_copy_up(arena->family, mh_layer_upper(layer), index, NULL);
 }
 
@@ -539,7 +547,10 @@ static int mh_hide(struct mh_family *family, struct mh_layer *layer, pgoff_t ind
 	put_page(up.from);
 	if (ret == 1)
 		mh_drop_spare(family, up.owner, up.slot);
-	return shared ? mh_copy_up(family, layer, index, NULL) : ret;
+	if (!shared)
+		return ret;
+	mh_stop_writers(family, up.owner, index, up.slot);
+	return mh_copy_up(family, layer, index, NULL);
 }
 
 /**

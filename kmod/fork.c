@@ -82,7 +82,7 @@ static struct mh_arena *mh_fork_arena(struct mh_arena *parent, struct mm_struct 
 	mh_write_protect_arena(parent);
 	if (mh_layer_fork(parent, child))
 		goto free;
-	if (mh_copy_up_held(parent))
+	if (mh_dontfork(parent, child) || mh_copy_up_held(parent))
 		goto leave;
 	list_add(&child->family_node, &parent->family->arenas);
 	return child;

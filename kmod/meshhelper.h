@@ -344,10 +344,12 @@ void mh_drain(void);
 
 /* remove.c: giving pages back */
 void mh_free_slots(struct mh_arena *arena, pgoff_t first, pgoff_t end);
+int mh_remove_unmapped(struct mh_arena *arena, pgoff_t first, pgoff_t end);
 long mh_fallocate(struct file *file, int mode, loff_t offset, loff_t len);
 
-/* fork.c */
+/* fork.c, dontfork.c */
 void mh_vm_open(struct vm_area_struct *vma);
+int mh_dontfork(struct mh_arena *parent, struct mh_arena *child);
 
 /* shrink.c: memory pressure */
 int mh_shrink_init(void);

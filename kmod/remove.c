@@ -133,6 +133,27 @@ static int mh_remove_prepare(struct mh_arena *arena, pgoff_t first, pgoff_t end)
 	return err;
 }
 
+/**
+ * mh_remove_unmapped - the same as by madvise(MADV_REMOVE), where nobody can fault
+ * @arena: has no page table entries in the range, nor can it get any
+ * @first: first index
+ * @end: index after the last
+ *
+ * Context: process, family->tree held; sleeps.
+ * Return: 0, -ENOMEM, -EIO, or -EINTR for a fatal signal.
+ */
+int mh_remove_unmapped(struct mh_arena *arena, pgoff_t first, pgoff_t end)
+{
+	int err = mh_remove_prepare(arena, first, end);
+
+	if (err)
+		return err;
+	mutex_lock(&arena->lock);
+	mh_free_range(arena, first, end);
+	mutex_unlock(&arena->lock);
+	return 0;
+}
+
 static void mh_remove(struct mh_arena *arena, pgoff_t first, pgoff_t end)
 {
 	mutex_lock(&arena->lock);

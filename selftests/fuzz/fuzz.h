@@ -71,16 +71,19 @@ struct frame {
 
 /**
  * struct page - one index of an arena
- * @addr: where it is mapped; NULL if it is not, but its contents are still there
+ * @addr: where it is mapped; NULL if it is not, but its contents are still there, until a fork:
+ *	the child has none
  * @frame: what it shows; NULL for zeroes that nobody else shows
  * @prot: PROT_* bits
  * @locked: by mlock()
+ * @not_forked: by madvise(MADV_DONTFORK)
  */
 struct page {
 	char *addr;
 	struct frame *frame;
 	int prot;
 	bool locked;
+	bool not_forked;
 };
 
 /**
@@ -116,6 +119,7 @@ struct record {
  * @op: operations done, those before the fork included
  * @last_op: the process ends after this one
  * @burst: operations that remain to be of the kind that fork is sensitive to
+ * @timer: are there signals, from a timer?
  * @device: descriptor of the device
  * @uffd: userfaultfd, -1 if there is none
  * @uring: an io_uring; its fd is -1 if there is none
@@ -134,6 +138,7 @@ struct worker {
 	unsigned int op;
 	unsigned int last_op;
 	unsigned int burst;
+	bool timer;
 	int device;
 	int uffd;
 	struct ring uring;
@@ -253,6 +258,7 @@ bool op_unmap(void);
 bool op_unmap_arena(void);
 bool op_protect(void);
 bool op_lock(void);
+bool op_dontfork(void);
 bool op_remove(void);
 bool op_advise(void);
 bool op_pageout(void);

@@ -90,7 +90,7 @@ static unsigned int unmapped_from(struct arena *arena, unsigned int first, unsig
 	return n;
 }
 
-/* What had been mapped there before, and was not removed, is there again. */
+/* What this process had mapped there before, and has not removed, is there again. */
 bool op_grow(void)
 {
 	struct range range;
@@ -117,6 +117,7 @@ bool op_grow(void)
 		page[i].addr = addr + i * PAGE;
 		page[i].prot = page->prot;
 		page[i].locked = page->locked;
+		page[i].not_forked = page->not_forked;
 	}
 	return true;
 }
@@ -274,6 +275,26 @@ bool op_lock(void)
 		die("munlock");
 	for (i = 0; i < range.nr; i++)
 		range.arena->page[range.first + i].locked = lock;
+	return true;
+}
+
+/* Mostly takes it back, or children would be left with little. */
+bool op_dontfork(void)
+{
+	bool fork = !one_in(3);
+	struct range range;
+	unsigned int i;
+
+	if (!pick_range(&range, fork ? MAX_PAGES : 8, PROT_NONE))
+		return false;
+	if (fork)
+		range = run_of(range.arena, range.first);
+	note_range(&range);
+	note(fork ? " off" : " on");
+	if (madvise(range_addr(&range), range_len(&range), fork ? MADV_DOFORK : MADV_DONTFORK))
+		fail("MADV_DONTFORK: %s", strerror(errno));
+	for (i = 0; i < range.nr; i++)
+		range.arena->page[range.first + i].not_forked = !fork;
 	return true;
 }
 

@@ -509,12 +509,14 @@ static bool shows_same(struct page *src, const struct page *dst)
 	return false;
 }
 
+/* In children, too. */
 static bool all_accessible(const struct range *span)
 {
+	const struct page *page = &span->arena->page[span->first];
 	unsigned int i;
 
 	for (i = 0; i < span->nr; i++)
-		if ((span->arena->page[span->first + i].prot & RW) != RW)
+		if ((page[i].prot & RW) != RW || page[i].not_forked)
 			return false;
 	return true;
 }

@@ -122,7 +122,7 @@ static bool follows(struct arena *arena, unsigned int index)
 	const struct page *a = &arena->page[index], *b = a + 1;
 
 	return index + 1 < arena->nr && b->addr == a->addr + PAGE && b->prot == a->prot &&
-	       b->locked == a->locked;
+	       b->locked == a->locked && b->not_forked == a->not_forked;
 }
 
 /* All around @index, which is mapped, that one system call should be able to handle. */

@@ -29,6 +29,7 @@ const struct operation operations[] = {
 	{ "unmap arena",	5,	op_unmap_arena },
 	{ "protect",		16,	op_protect },
 	{ "lock",		12,	op_lock },
+	{ "dontfork",		10,	op_dontfork },
 	{ "advise",		20,	op_advise },
 	{ "write syscall",	20,	op_write_syscall },
 	{ "pipe",		12,	op_pipe },

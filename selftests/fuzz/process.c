@@ -14,10 +14,27 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* Locks and timers are not inherited, userfaultfd and ring of the parent are of no use. */
+/* Not inherited are locks, and the contents of what this process has no mapping for. */
+static void arena_inherit(struct arena *arena)
+{
+	unsigned int i;
+
+	for (i = 0; i < arena->nr; i++) {
+		struct page *page = &arena->page[i];
+
+		page->locked = false;
+		if (page->not_forked)
+			page->addr = NULL;
+		if (!page->addr)
+			page_clear(page);
+	}
+	arena_forget_if_unmapped(arena);
+}
+
+/* Timers are not inherited, either; userfaultfd and ring of the parent are of no use. */
 static void become_child(uint64_t seed)
 {
-	unsigned int i, j;
+	unsigned int i;
 
 	self.random = seed;
 	self.parent = self.ordinal;
@@ -26,11 +43,11 @@ static void become_child(uint64_t seed)
 	self.generation++;
 	self.nr_children = 0;
 	self.burst = 6 + below(16);
+	self.timer = false;
 	if (!control->max_ops)
 		self.last_op = self.op + 30 + below(200);
 	for (i = 0; i < MAX_ARENAS; i++)
-		for (j = 0; j < self.arena[i].nr; j++)
-			self.arena[i].page[j].locked = false;
+		arena_inherit(&self.arena[i]);
 	uffd_drop();
 	uring_drop();
 	worker_enlist();
@@ -158,6 +175,7 @@ static void set_timer(unsigned int ms)
 	};
 
 	setitimer(ITIMER_REAL, &timer, NULL);
+	self.timer = ms;
 }
 
 /* A new program without arenas, in place of this one. */

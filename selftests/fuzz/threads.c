@@ -138,6 +138,7 @@ static void give_stripe(unsigned int index)
 	};
 }
 
+/* What the writers have done is looked at in children, too. */
 static void give_stripes(void)
 {
 	unsigned int i;
@@ -146,7 +147,7 @@ static void give_stripes(void)
 	for (i = 0; i < arena->nr; i++) {
 		struct page *page = &arena->page[i];
 
-		if (!page->addr || (page->prot & RW) != RW || one_in(4))
+		if (!page->addr || (page->prot & RW) != RW || page->not_forked || one_in(4))
 			continue;
 		give_stripe(i);
 		while (one_in(2))

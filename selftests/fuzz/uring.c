@@ -90,6 +90,18 @@ void uring_drop(void)
 	self.uring.fd = -1;
 }
 
+/*
+ * Nobody has to cancel a command for it to complete with -ECANCELED. The first worker thread of a
+ * process is made by the process, which fails while a signal is pending there. After three more
+ * attempts some milliseconds apart io_uring gives up what has been waiting for that worker
+ * (create_worker_cont() of Linux 6.12). None of that was begun, and it may be asked for again.
+ * The only signals here that do not end the process are the timer's.
+ */
+static bool given_up(int result)
+{
+	return result == -ECANCELED && self.timer;
+}
+
 /**
  * uring_request - what ioctl() would do, as an io_uring command
  * @cmd: MESHHELPER_IOC_*
@@ -99,7 +111,12 @@ void uring_drop(void)
  */
 int uring_request(unsigned long cmd, const void *arg)
 {
-	errno = -ring_request(the_ring(), self.device, cmd, arg);
+	int result;
+
+	do
+		result = ring_request(the_ring(), self.device, cmd, arg);
+	while (given_up(result));
+	errno = -result;
 	return errno ? -1 : 0;
 }
 
@@ -226,8 +243,10 @@ static void record_command(struct command *c)
 	unsigned int i;
 
 	note(";");
-	if (c->result == -ECANCELED && flight.cancelled) {
+	if (given_up(c->result) || (c->result == -ECANCELED && flight.cancelled)) {
 		note(" cancelled");
+		if (c->batch.pss_saved != UNREPORTED)
+			fail("a command that was done was cancelled");
 		return;
 	}
 	if (c->result)

@@ -82,8 +82,8 @@ static void print_record(FILE *out, unsigned int op)
 
 static void print_page(FILE *out, const struct page *page, unsigned int index)
 {
-	fprintf(out, " %u:%p/%x%s", index, (void *)page->addr, page->prot,
-		page->locked ? "L" : "");
+	fprintf(out, " %u:%p/%x%s%s", index, (void *)page->addr, page->prot,
+		page->locked ? "L" : "", page->not_forked ? "D" : "");
 }
 
 /* First page of each run, and how its arena is laid out. */

@@ -274,6 +274,148 @@ TEST_F(meddle, not_for_children)
 	EXPECT_TRUE(all_bytes(page_at(&self->a, 10) + SLOT, PAGE - SLOT, 'V'));
 }
 
+/* The child enlarges a mapping over the gap, where its parent has something. */
+static int look_into_gap(struct arena *a)
+{
+	char *at = page_at(a, 10);
+
+	/* The gap is free: the mapping before it can grow. */
+	if (mremap(a->base, 10 * PAGE, 30 * PAGE, 0) != a->base)
+		return 1;
+	if (!all_bytes(at, 20 * PAGE, 0))
+		return 2;
+	memset(at, 'c', 20 * PAGE);
+	if (!all_bytes(at, 20 * PAGE, 'c'))
+		return 3;
+	/* What shares a page with one in the gap is complete, and merges on. */
+	if (!all_bytes(page_at(a, 5), SLOT, 'F') ||
+	    !all_bytes(page_at(a, 5) + SLOT, PAGE - SLOT, 'M') ||
+	    !all_bytes(page_at(a, 40), SLOT, 'N') ||
+	    !all_bytes(page_at(a, 40) + SLOT, PAGE - SLOT, 'O'))
+		return 4;
+	memset(page_at(a, 5), 'd', PAGE);
+	return all_bytes(at, 20 * PAGE, 'c') ? 0 : 5;
+}
+
+static void look_into_gap_of(struct __test_metadata *_metadata, struct arena *a)
+{
+	pid_t pid = fork();
+
+	if (!pid)
+		_exit(look_into_gap(a));
+	EXPECT_EQ(0, exit_code(pid));
+	/* Fork by a child that has the gap, too. */
+	pid = fork();
+	if (!pid) {
+		pid = fork();
+		if (!pid)
+			_exit(look_into_gap(a));
+		_exit(exit_code(pid));
+	}
+	EXPECT_EQ(0, exit_code(pid));
+}
+
+TEST_F(meddle, gap_has_nothing)
+{
+	long long layers = counter("layers"), meshed = counter("pages_meshed");
+
+	ASSERT_EQ(0, merge_slot(&self->a, 5, 12, 0));
+	ASSERT_EQ(0, merge_slot(&self->a, 13, 40, 0));
+	ASSERT_EQ(0, merge_slot(&self->a, 15, 16, 0));
+	ASSERT_EQ(0, madvise(page_at(&self->a, 10), 20 * PAGE, MADV_DONTFORK));
+	look_into_gap_of(_metadata, &self->a);
+	/* The parent has lost nothing. */
+	EXPECT_TRUE(all_bytes(page_at(&self->a, 12), SLOT, 'F'));
+	EXPECT_TRUE(all_bytes(page_at(&self->a, 13), SLOT, 'N'));
+	EXPECT_TRUE(all_bytes(page_at(&self->a, 29), PAGE, 'D'));
+	/* What the parent has unmapped is not the child's, either. */
+	ASSERT_EQ(0, munmap(page_at(&self->a, 10), 20 * PAGE));
+	look_into_gap_of(_metadata, &self->a);
+	EXPECT_EQ(layers, counter("layers"));
+	EXPECT_EQ(meshed + 3, counter("pages_meshed"));
+}
+
+/* A page that is mapped twice and marked once is for children. */
+TEST_F(meddle, gap_mapped_elsewhere)
+{
+	char *twin = mremap(self->a.base, 0, 64 * PAGE, MREMAP_MAYMOVE);
+	pid_t pid;
+
+	ASSERT_NE(MAP_FAILED, twin);
+	ASSERT_EQ(0, madvise(twin, 30 * PAGE, MADV_DONTFORK));
+	ASSERT_EQ(0, madvise(page_at(&self->a, 20), 20 * PAGE, MADV_DONTFORK));
+	pid = fork();
+	if (!pid) {
+		if (!all_bytes(page_at(&self->a, 19), PAGE, 'T') ||
+		    !all_bytes(twin + 30 * PAGE, PAGE, 'E'))
+			_exit(1);
+		/* 20 to 29 are in no mapping of the child. */
+		if (mremap(self->a.base, 20 * PAGE, 40 * PAGE, 0) != self->a.base)
+			_exit(2);
+		_exit(all_bytes(page_at(&self->a, 20), 10 * PAGE, 0) &&
+		      all_bytes(page_at(&self->a, 30), PAGE, 'E') ? 0 : 3);
+	}
+	EXPECT_EQ(0, exit_code(pid));
+	EXPECT_TRUE(all_bytes(page_at(&self->a, 20), PAGE, 'U'));
+	munmap(twin, 64 * PAGE);
+}
+
+/* Ends what threads do. */
+static atomic_bool stop;
+
+#define HALVES	256
+
+/*
+ * The first half of this arena is merged with the second, which children do not get. A thread
+ * writes the same number to the first page, whose copy for the child is made first, and then to a
+ * page behind both halves, which is not copied during the fork.
+ */
+static void *write_in_order(void *arg)
+{
+	struct arena *a = arg;
+	volatile uint64_t *first = (void *)page_at(a, 0), *second = (void *)page_at(a, 2 * HALVES);
+	uint64_t n;
+
+	for (n = 1; !stop; n++) {
+		*first = n;
+		*second = n;
+	}
+	return NULL;
+}
+
+/* The child has both as of one moment. */
+static bool in_order(struct arena *a)
+{
+	uint64_t first = *(uint64_t *)page_at(a, 0), second = *(uint64_t *)page_at(a, 2 * HALVES);
+
+	return first == second || first == second + 1;
+}
+
+TEST_F(meddle, gap_under_writer)
+{
+	struct arena b = arena_open(2 * HALVES + 1, MESHHELPER_MERGE_ZAP);
+	pthread_t thread;
+	unsigned int i;
+	pid_t pid;
+
+	memset(b.base, 0, b.pages * PAGE);
+	for (i = 0; i < HALVES; i++)
+		ASSERT_EQ(0, merge_slot(&b, HALVES + i, i, 1));
+	ASSERT_EQ(0, madvise(page_at(&b, HALVES), HALVES * PAGE, MADV_DONTFORK));
+	stop = false;
+	ASSERT_EQ(0, pthread_create(&thread, NULL, write_in_order, &b));
+	for (i = 0; i < 20; i++) {
+		usleep(1000);
+		pid = fork();
+		if (!pid)
+			_exit(!in_order(&b));
+		EXPECT_EQ(0, exit_code(pid));
+	}
+	stop = true;
+	pthread_join(thread, NULL);
+	arena_close(&b);
+}
+
 /* Who asks for wiped pages gets zeroes in the child, or is told that he does not. */
 TEST_F(meddle, wiped_for_children)
 {
@@ -314,7 +456,6 @@ TEST_F(meddle, populated)
  * Somebody gives all kinds of advice, changes protections and locks, and moves the mapping's
  * borders by that, while pages are merged and written to.
  */
-static atomic_bool stop;
 static atomic_ulong advised, counted;
 
 static void *advise_forever(void *arg)
