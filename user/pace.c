@@ -11,6 +11,10 @@
  * done as well the daemon dozes: no timer at all, until about a 64th of the heap
  * has been freed or a trim is asked for.
  *
+ * Memory is short, says the kernel (pressure.c): at once all free runs are given back and,
+ * unless all is settled, a pass is made. Not again for a while, so that programs that all
+ * hear of it at the same time do not make it worse.
+ *
  * Threads: the daemon's.
  */
 #define _GNU_SOURCE
@@ -27,6 +31,7 @@
 #include "options.h"
 #include "os.h"
 #include "pace.h"
+#include "pressure.h"
 
 #define MSEC		1000000ULL
 #define SECOND		(1000 * MSEC)
@@ -48,6 +53,9 @@
 
 /* Passes that a trim makes at most. */
 #define TRIM_PASSES	16
+
+/* Between two answers to pressure, at least. */
+#define RELIEF_PAUSE	(2 * SECOND)
 
 /* A doze ends after this, and after more each time, where merges do not last. */
 #define FIRST_DOZE	(4 * SECOND)
@@ -76,6 +84,9 @@ struct aging {
  * @ops: backend
  * @loop: what it waits with
  * @kick_fd: readable when somebody wants something
+ * @pressure_fd: tells when memory is short, or -1
+ * @pressed: memory is short and nothing was done about it yet
+ * @relief_after: time until which nobody asks whether it is
  * @can_mesh: @ops->mesh_open() has worked
  * @frees: daemon_frees when the last pass began
  * @poor: quiet passes in a row that found next to nothing
@@ -88,6 +99,9 @@ struct pace {
 	const struct backend_ops *ops;
 	const struct loop_ops *loop;
 	int kick_fd;
+	int pressure_fd;
+	bool pressed;
+	uint64_t relief_after;
 	bool can_mesh;
 	unsigned long frees;
 	unsigned int poor;
@@ -104,7 +118,7 @@ static bool quitting(void)
 
 static int use_loop(struct pace *p, const struct loop_ops *loop)
 {
-	int ret = loop->open(p->kick_fd);
+	int ret = loop->open(p->kick_fd, p->pressure_fd);
 
 	if (!ret)
 		p->loop = loop;
@@ -125,28 +139,69 @@ static void open_loop(struct pace *p)
 	use_loop(p, &loop_poll);
 }
 
+static void watch_pressure(struct pace *p)
+{
+	p->pressure_fd = options.pressure ? pressure_open() : -1;
+	if (options.pressure && p->pressure_fd < 0)
+		verbose("memory pressure goes unnoticed: %s",
+			strerrordesc_np(-p->pressure_fd));
+}
+
+/* The process has left its cgroup, which is gone: there may be another one. */
+static void rewatch_pressure(struct pace *p)
+{
+	p->loop->close();
+	os_close(p->pressure_fd);
+	watch_pressure(p);
+	open_loop(p);
+	p->relief_after = os_now_ns() + RELIEF_PAUSE;
+}
+
+static void loop_failed(struct pace *p, int err)
+{
+	verbose("%s loop failed: %s; using poll", p->loop->name, strerrordesc_np(-err));
+	p->loop->close();
+	use_loop(p, &loop_poll);
+	/* Were poll to fail too, this keeps it from spinning. */
+	os_sleep_ns(10 * MSEC);
+}
+
+static void drain_kicks(const struct pace *p)
+{
+	struct signalfd_siginfo si;
+
+	while (os_read(p->kick_fd, &si, sizeof(si)) > 0)
+		;
+}
+
 /* Wait at most @ns; the reason why it ended is for the caller to find out. */
 static void wait_once(struct pace *p, uint64_t ns)
 {
-	struct signalfd_siginfo si;
+	uint64_t now = os_now_ns();
+	bool watch = now >= p->relief_after;
 	int ret;
 
+	if (!watch && ns > p->relief_after - now)
+		ns = p->relief_after - now;
 	/* A kick ends the wait, and what it was for is looked for before the next one. */
 	dump_serve();
-	ret = p->loop->wait(ns);
-
+	ret = p->loop->wait(ns, watch);
 	if (ret < 0) {
-		verbose("%s loop failed: %s; using poll", p->loop->name,
-			strerrordesc_np(-ret));
-		p->loop->close();
-		use_loop(p, &loop_poll);
-		/* Were poll to fail too, this keeps it from spinning. */
-		os_sleep_ns(10 * MSEC);
+		loop_failed(p, ret);
 		return;
 	}
 	if (ret & LOOP_KICK)
-		while (os_read(p->kick_fd, &si, sizeof(si)) > 0)
-			;
+		drain_kicks(p);
+	if (ret & LOOP_PRESSURE)
+		p->pressed = true;
+	if (ret & LOOP_UNWATCHED)
+		rewatch_pressure(p);
+}
+
+/* Is there something that cannot wait? */
+static bool urgent(const struct pace *p)
+{
+	return quitting() || daemon_trim_pending() || p->pressed;
 }
 
 /* Let @ns pass, unless there is something to do at once. */
@@ -154,8 +209,7 @@ static void rest(struct pace *p, uint64_t ns)
 {
 	uint64_t now = os_now_ns(), end = now + ns;
 
-	for (; now < end && !quitting() && !daemon_trim_pending();
-	     now = os_now_ns())
+	for (; now < end && !urgent(p); now = os_now_ns())
 		wait_once(p, end - now);
 }
 
@@ -184,7 +238,7 @@ static void doze(struct pace *p)
 	uint64_t now = os_now_ns(), end = longest_doze(p);
 
 	atomic_store(&daemon_wake_at, p->frees + enough);
-	while (!quitting() && !daemon_trim_pending() && now < end &&
+	while (!urgent(p) && now < end &&
 	       atomic_load(&daemon_wake_at) != ULONG_MAX &&
 	       atomic_load(&daemon_frees) - p->frees < enough) {
 		wait_once(p, end == LOOP_FOREVER ? end : end - now);
@@ -201,7 +255,8 @@ static bool worthwhile(const struct mesh_outcome *out)
 	return out->merged && out->merged * TOO_FEW >= out->candidates;
 }
 
-static void mesh(struct pace *p)
+/* @all: look at every class. */
+static void mesh(struct pace *p, bool all)
 {
 	unsigned long frees = atomic_load(&daemon_frees);
 	bool quiet = frees == p->frees;
@@ -216,7 +271,7 @@ static void mesh(struct pace *p)
 			p->poor = SETTLED;
 		return;
 	}
-	out = mesher_pass(p->ops, quiet);
+	out = mesher_pass(p->ops, quiet || all);
 	if (quiet)
 		p->poor = worthwhile(&out) ? 0 : p->poor + 1;
 	p->spent = os_now_ns() - begun;
@@ -274,6 +329,22 @@ static void trim(struct pace *p)
 	daemon_trims_done(asked);
 }
 
+/* What is free comes first: it only has to be given back. */
+static void relieve(struct pace *p)
+{
+	uint64_t pause, begun = os_now_ns();
+
+	p->pressed = false;
+	mesh_stat_add(&mesh_stats.pressed, 1);
+	if (options.freephys) {
+		mesher_purge(&heap_arena, p->ops, p->loop, SIZE_MAX);
+		mesher_purge(&heap_anon, p->ops, p->loop, SIZE_MAX);
+	}
+	mesh(p, true);
+	pause = (os_now_ns() - begun) * IDLE_SHARE;
+	p->relief_after = os_now_ns() + (pause > RELIEF_PAUSE ? pause : RELIEF_PAUSE);
+}
+
 static uint64_t pause_after_pass(const struct pace *p)
 {
 	uint64_t period = options_period_ms() * MSEC;
@@ -300,8 +371,10 @@ static void turn(struct pace *p)
 		return;
 	if (daemon_trim_pending())
 		trim(p);
+	else if (p->pressed)
+		relieve(p);
 	else
-		mesh(p);
+		mesh(p, false);
 	age(p, &p->ages[0]);
 	age(p, &p->ages[1]);
 	tidy(p);
@@ -316,6 +389,7 @@ void pace_run(int kick_fd)
 		.ages = { { .heap = &heap_arena }, { .heap = &heap_anon } },
 	};
 
+	watch_pressure(&p);
 	open_loop(&p);
 	p.can_mesh = p.ops->mesh_open && p.ops->mesh_open() == 0;
 	while (!quitting())
@@ -323,5 +397,7 @@ void pace_run(int kick_fd)
 	if (p.can_mesh)
 		p.ops->mesh_close();
 	p.loop->close();
+	if (p.pressure_fd >= 0)
+		os_close(p.pressure_fd);
 	os_close(kick_fd);
 }
