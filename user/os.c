@@ -445,6 +445,36 @@ int os_unshare(int flags)
 }
 
 /**
+ * os_borrow_fd() - get a descriptor of the main thread into a table of one's own
+ * @fd: its number there
+ *
+ * Needs Linux 5.6.
+ *
+ * Return: descriptor or -errno.
+ */
+int os_borrow_fd(int fd)
+{
+	int ret, pid_fd = (int)SYS2(SYS_pidfd_open, os_getpid(), 0);
+
+	if (pid_fd < 0)
+		return pid_fd;
+	ret = (int)SYS3(SYS_pidfd_getfd, pid_fd, fd, 0);
+	os_close(pid_fd);
+	return ret;
+}
+
+/**
+ * os_membarrier() - have other threads pass a full memory barrier
+ * @cmd: MEMBARRIER_CMD_*
+ *
+ * Return: 0 or -errno.
+ */
+int os_membarrier(int cmd)
+{
+	return (int)SYS3(SYS_membarrier, cmd, 0, 0);
+}
+
+/**
  * os_environ() - the environment the program was started with
  *
  * Return: NAME=value strings, or NULL while libc does not know it yet.

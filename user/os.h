@@ -63,7 +63,9 @@ uint64_t os_random(void);
 bool os_is_secure(void);
 char *const *os_environ(void);
 
-/* For the daemon's private descriptor table. */
+/* For the daemon. */
 int os_unshare(int flags);
+int os_borrow_fd(int fd);
+int os_membarrier(int cmd);
 
 #endif /* MESH_OS_H */

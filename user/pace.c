@@ -8,8 +8,12 @@
  * Quiet process, nothing freed since the last pass: passes over everything until
  * they find next to nothing; then it has settled and there are no more passes.
  * Free runs are given back once they have been dirty for a second. When that is
- * done as well the daemon dozes: no timer at all, until about a 64th of the heap
- * has been freed or a trim is asked for.
+ * done as well the daemon dozes until about a 64th of the heap has been freed or a
+ * trim is asked for.
+ *
+ * Caches of idle threads are emptied (park.c): they are looked at every second, and less
+ * and less often, down to every two minutes, once nothing is freed any more. If much comes
+ * out of them it is like any other memory that was freed.
  *
  * Memory is short, says the kernel (pressure.c): at once all free runs are given back and,
  * unless all is settled, a pass is made. Not again for a while, so that programs that all
@@ -31,6 +35,7 @@
 #include "options.h"
 #include "os.h"
 #include "pace.h"
+#include "park.h"
 #include "pressure.h"
 
 #define MSEC		1000000ULL
@@ -53,6 +58,10 @@
 
 /* Passes that a trim makes at most. */
 #define TRIM_PASSES	16
+
+/* Between two looks at the caches of threads. */
+#define FIRST_LOOK	SECOND
+#define LONGEST_LOOK	(128 * SECOND)
 
 /* Between two answers to pressure, at least. */
 #define RELIEF_PAUSE	(2 * SECOND)
@@ -93,6 +102,9 @@ struct aging {
  * @spent: nanoseconds of the last pass
  * @doze: longest doze
  * @renewed: spans merged anew before it
+ * @can_park: caches of idle threads can be emptied
+ * @look_at: when the caches of threads are looked at
+ * @look_pause: time until the look after that
  * @ages: dirty pages
  */
 struct pace {
@@ -108,6 +120,9 @@ struct pace {
 	uint64_t spent;
 	uint64_t doze;
 	unsigned long renewed;
+	bool can_park;
+	uint64_t look_at;
+	uint64_t look_pause;
 	struct aging ages[2];
 };
 
@@ -213,6 +228,12 @@ static void rest(struct pace *p, uint64_t ns)
 		wait_once(p, end - now);
 }
 
+/* So many slots and pages have to be freed in a heap that has settled, to be noticed. */
+static unsigned long enough(void)
+{
+	return DOZE_MIN + pageheap_in_use(&heap_arena) / DOZE_SHARE;
+}
+
 /* The longer nothing had to be merged anew, the longer nobody looks. */
 static uint64_t longest_doze(struct pace *p)
 {
@@ -228,20 +249,56 @@ static uint64_t longest_doze(struct pace *p)
 	return os_now_ns() + p->doze;
 }
 
+/* Take back what idle threads have in their caches. */
+static void look(struct pace *p)
+{
+	if (p->can_park)
+		mesh_stat_add(&mesh_stats.taken_back, park_idle());
+	p->look_at = p->can_park ? os_now_ns() + p->look_pause : LOOP_FOREVER;
+}
+
+static void look_if_due(struct pace *p)
+{
+	if (os_now_ns() < p->look_at)
+		return;
+	if (p->poor < SETTLED)
+		p->look_pause = FIRST_LOOK;
+	else if (p->look_pause < LONGEST_LOOK)
+		p->look_pause *= 2;
+	look(p);
+}
+
+/* Threads do something again. */
+static void look_soon(struct pace *p)
+{
+	uint64_t soon = os_now_ns() + FIRST_LOOK;
+
+	p->look_pause = FIRST_LOOK;
+	if (p->can_park && soon < p->look_at)
+		p->look_at = soon;
+}
+
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
 /*
- * Sleep, if merges last without a timer. daemon_wake_at is raised before daemon_frees
+ * Sleep, with a timer for what has to be looked at only. daemon_wake_at is raised before daemon_frees
  * is looked at, daemon_note_free() does it the other way round: one of the two notices.
  */
 static void doze(struct pace *p)
 {
-	unsigned long enough = DOZE_MIN + pageheap_in_use(&heap_arena) / DOZE_SHARE;
-	uint64_t now = os_now_ns(), end = longest_doze(p);
+	unsigned long wake_at = p->frees + enough();
+	uint64_t now = os_now_ns(), end = longest_doze(p), next;
 
-	atomic_store(&daemon_wake_at, p->frees + enough);
+	atomic_store(&daemon_wake_at, wake_at);
 	while (!urgent(p) && now < end &&
 	       atomic_load(&daemon_wake_at) != ULONG_MAX &&
-	       atomic_load(&daemon_frees) - p->frees < enough) {
-		wait_once(p, end == LOOP_FOREVER ? end : end - now);
+	       (long)(atomic_load(&daemon_frees) - wake_at) < 0) {
+		next = earlier(end, p->look_at);
+		wait_once(p, next == LOOP_FOREVER ? next : next > now ? next - now : 0);
+		look_if_due(p);
 		now = os_now_ns();
 	}
 	atomic_store(&daemon_wake_at, ULONG_MAX);
@@ -263,9 +320,13 @@ static void mesh(struct pace *p, bool all)
 	struct mesh_outcome out;
 	uint64_t begun = os_now_ns();
 
+	if (p->poor >= SETTLED && !all && frees - p->frees < enough())
+		return;
 	p->frees = frees;
-	if (!quiet)
+	if (!quiet) {
 		p->poor = 0;
+		look_soon(p);
+	}
 	if (!p->can_mesh || p->poor >= SETTLED) {
 		if (quiet)
 			p->poor = SETTLED;
@@ -316,6 +377,7 @@ static void trim(struct pace *p)
 	struct mesh_outcome out;
 	unsigned int i;
 
+	look(p);
 	p->frees = atomic_load(&daemon_frees);
 	p->poor = SETTLED;
 	for (i = 0; p->can_mesh && i < TRIM_PASSES && !quitting(); i++) {
@@ -336,6 +398,7 @@ static void relieve(struct pace *p)
 
 	p->pressed = false;
 	mesh_stat_add(&mesh_stats.pressed, 1);
+	look(p);
 	if (options.freephys) {
 		mesher_purge(&heap_arena, p->ops, p->loop, SIZE_MAX);
 		mesher_purge(&heap_anon, p->ops, p->loop, SIZE_MAX);
@@ -375,9 +438,20 @@ static void turn(struct pace *p)
 		relieve(p);
 	else
 		mesh(p, false);
+	look_if_due(p);
 	age(p, &p->ages[0]);
 	age(p, &p->ages[1]);
 	tidy(p);
+}
+
+static bool open_park(void)
+{
+	int ret = park_open();
+
+	if (ret)
+		verbose("the caches of idle threads stay as they are: membarrier: %s",
+			strerrordesc_np(-ret));
+	return !ret;
 }
 
 void pace_run(int kick_fd)
@@ -386,11 +460,14 @@ void pace_run(int kick_fd)
 		.ops = backend_current(),
 		.loop = &loop_poll,
 		.kick_fd = kick_fd,
+		.look_at = os_now_ns() + FIRST_LOOK,
+		.look_pause = FIRST_LOOK,
 		.ages = { { .heap = &heap_arena }, { .heap = &heap_anon } },
 	};
 
 	watch_pressure(&p);
 	open_loop(&p);
+	p.can_park = open_park();
 	p.can_mesh = p.ops->mesh_open && p.ops->mesh_open() == 0;
 	while (!quitting())
 		turn(&p);

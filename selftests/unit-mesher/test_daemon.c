@@ -20,6 +20,7 @@
 #include "fake_heap.h"
 #include "mesher.h"
 #include "options.h"
+#include "park.h"
 #include "pressure.h"
 #include "urgent.h"
 
@@ -82,6 +83,23 @@ int pressure_open(void)
 {
 	atomic_fetch_add(&pressure_opens, 1);
 	return pressure_allowed ? urgent_open() : -EPERM;
+}
+
+/* Slots in the caches of threads that sleep. */
+static atomic_uint cached;
+
+int park_open(void)
+{
+	return 0;
+}
+
+size_t park_idle(void)
+{
+	unsigned int n = atomic_exchange(&cached, 0);
+
+	if (n)
+		daemon_note_free(n);
+	return n;
 }
 
 static void set_up(void)
@@ -199,6 +217,29 @@ static void frees_end_a_doze(void)
 	for (i = 0; i < 500 && mesh_stats.passes == passes; i++)
 		usleep(10000);
 	CHECK(mesh_stats.passes > passes);
+	await_doze();
+}
+
+/* Much in the caches of threads that sleep is like much that was freed; little is not. */
+static void caches_end_a_doze(void)
+{
+	unsigned long passes, i;
+
+	set_up();
+	start();
+	await_doze();
+	add_spans(1000);
+	passes = mesh_stats.passes;
+	atomic_store(&cached, 1);
+	for (i = 0; i < 500 && atomic_load(&cached); i++)
+		usleep(10000);
+	usleep(100000);
+	CHECK(mesh_stats.passes == passes);
+	atomic_store(&cached, 1000);
+	for (i = 0; i < 1000 && mesh_stats.merged < 700; i++)
+		usleep(10000);
+	CHECK(mesh_stats.merged >= 700);
+	CHECK(mesh_stats.taken_back == 1001);
 	await_doze();
 }
 
@@ -656,6 +697,7 @@ static const struct test_case cases[] = {
 	{ "meshes_a_sleeper", meshes_a_sleeper },
 	{ "idle_costs_nothing", idle_costs_nothing },
 	{ "frees_end_a_doze", frees_end_a_doze },
+	{ "caches_end_a_doze", caches_end_a_doze },
 	{ "dirty_runs_are_purged", dirty_runs_are_purged },
 	{ "trim_does_it_now", trim_does_it_now },
 	{ "trim_starts_a_daemon", trim_starts_a_daemon },
