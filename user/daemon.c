@@ -131,8 +131,10 @@ static int open_kick(void)
 /* Get what a daemon cannot do without. Returns the kick descriptor or -errno. */
 static int prepare(void)
 {
-	int ret = fdtable_make_private(options.verbose || options.dump_signals);
+	bool keep_stderr = options.verbose || options.dump_signals;
+	int ret = fdtable_make_private(keep_stderr);
 
+	message_borrow = !keep_stderr;
 	if (ret < 0) {
 		verbose("no meshing: no private descriptor table: %s",
 			strerrordesc_np(-ret));

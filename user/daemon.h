@@ -4,8 +4,8 @@
  * daemon.h: the thread that meshes and gives memory back.
  *
  * One thread per process, started when the heap is large enough to be worth it.
- * While it has nothing to gain it sleeps without a timer, until enough has been
- * freed. A child of fork starts without one.
+ * While it has nothing to gain it sleeps until enough has been freed, and looks around
+ * ever more rarely. A child of fork starts without one.
  *
  * Who may call what:
  *	daemon_poke()		malloc's slow path, with no lock held

@@ -14,27 +14,36 @@
 #include "os.h"
 
 static int kick;
+static int pressure;
 
-static int poll_open(int kick_fd)
+static int poll_open(int kick_fd, int pressure_fd)
 {
 	kick = kick_fd;
+	pressure = pressure_fd;
 	return 0;
 }
 
 static void poll_close(void)
 {
 	kick = -1;
+	pressure = -1;
 }
 
-static int poll_wait(uint64_t ns)
+static int poll_wait(uint64_t ns, bool watch)
 {
-	int ret = os_poll_in(kick, ns);
+	struct pollfd fds[] = {
+		{ .fd = kick, .events = POLLIN },
+		{ .fd = watch ? pressure : -1, .events = POLLPRI },
+	};
+	int ret = os_poll(fds, 2, ns);
 
 	if (ret == -EINTR)
 		return 0;
 	if (ret < 0)
 		return ret;
-	return ret ? LOOP_KICK : LOOP_TIMER;
+	if (!ret)
+		return LOOP_TIMER;
+	return (fds[0].revents ? LOOP_KICK : 0) | loop_pressure_bits(fds[1].revents);
 }
 
 static void poll_purge(struct loop_purge *p, unsigned int n, int advice)

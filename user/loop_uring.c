@@ -3,13 +3,14 @@
 /*
  * loop_uring.c: the daemon's loop on one io_uring.
  *
- * One poll request for the kick descriptor is kept in flight; when it completes
- * the next wait() submits another. The period is the timeout of the wait itself,
+ * One poll request for each descriptor is kept in flight; when it completes a later
+ * wait() submits another. The period is the timeout of the wait itself,
  * so an expired timer leaves nothing behind in the ring. Purges are queued as
  * IORING_OP_MADVISE and reaped together; the kernel runs them on its own worker
  * threads, several at a time.
  *
- * user_data is POLL_TAG for the poll and an index into the batch for a purge.
+ * user_data is KICK_TAG or PRESSURE_TAG for a poll and an index into the batch for a
+ * purge.
  *
  * Threads: the daemon's. The ring's mappings are not inherited by a child.
  */
@@ -22,21 +23,31 @@
 #include "os.h"
 
 #define RING_ENTRIES	64
-#define POLL_TAG	UINT64_MAX
+#define KICK_TAG	UINT64_MAX
+#define PRESSURE_TAG	(UINT64_MAX - 1)
 
 static struct io_uring ring;
-static int kick;
 
-/* A poll request is in flight. */
-static bool armed;
+/**
+ * struct watch - one descriptor that is polled
+ * @fd: descriptor, or -1
+ * @events: poll(2) events to wait for
+ * @seen: what has happened and was not reported yet
+ * @armed: a poll request is in flight
+ */
+struct watch {
+	int fd;
+	short events;
+	int seen;
+	bool armed;
+};
 
-/* The kick was seen. */
-static bool kicked;
+static struct watch kick, pressure;
 
 /* The ring has failed us: 0, or the -errno that wait() reports. */
 static int broken;
 
-static int uring_open(int kick_fd)
+static int uring_open(int kick_fd, int pressure_fd)
 {
 	struct io_uring_params p = { 0 };
 	int ret = io_uring_queue_init_params(RING_ENTRIES, &ring, &p);
@@ -49,9 +60,8 @@ static int uring_open(int kick_fd)
 		return -EOPNOTSUPP;
 	}
 	io_uring_ring_dontfork(&ring);
-	kick = kick_fd;
-	armed = false;
-	kicked = false;
+	kick = (struct watch){ .fd = kick_fd, .events = POLLIN };
+	pressure = (struct watch){ .fd = pressure_fd, .events = POLLPRI };
 	broken = 0;
 	return 0;
 }
@@ -59,6 +69,15 @@ static int uring_open(int kick_fd)
 static void uring_close(void)
 {
 	io_uring_queue_exit(&ring);
+}
+
+static void polled(struct watch *w, int res)
+{
+	w->armed = false;
+	if (res < 0)
+		broken = res;
+	else
+		w->seen |= res;
 }
 
 /* Note what the completions mean; how many of them were purges of @batch. */
@@ -69,11 +88,10 @@ static unsigned int reap(struct loop_purge *batch)
 
 	io_uring_for_each_cqe(&ring, head, cqe) {
 		seen++;
-		if (cqe->user_data == POLL_TAG) {
-			armed = false;
-			kicked = true;
-			if (cqe->res < 0)
-				broken = cqe->res;
+		if (cqe->user_data == KICK_TAG) {
+			polled(&kick, cqe->res);
+		} else if (cqe->user_data == PRESSURE_TAG) {
+			polled(&pressure, cqe->res);
 		} else {
 			batch[cqe->user_data].result = cqe->res;
 			purges++;
@@ -83,26 +101,39 @@ static unsigned int reap(struct loop_purge *batch)
 	return purges;
 }
 
-static int arm(void)
+static int arm(struct watch *w, uint64_t tag)
 {
 	struct io_uring_sqe *sqe;
 	int ret;
 
-	if (armed)
+	if (w->armed || w->seen || w->fd < 0)
 		return 0;
 	sqe = io_uring_get_sqe(&ring);
 	if (!sqe)
 		return -EBUSY;
-	io_uring_prep_poll_add(sqe, kick, POLLIN);
-	io_uring_sqe_set_data64(sqe, POLL_TAG);
+	io_uring_prep_poll_add(sqe, w->fd, w->events);
+	io_uring_sqe_set_data64(sqe, tag);
 	ret = io_uring_submit(&ring);
 	if (ret < 0)
 		return ret;
-	armed = true;
+	w->armed = true;
 	return 0;
 }
 
-static int uring_wait(uint64_t ns)
+/* LOOP_* bits of what was seen, which is now reported. */
+static int report(bool watch)
+{
+	int events = kick.seen ? LOOP_KICK : 0;
+
+	kick.seen = 0;
+	if (watch) {
+		events |= loop_pressure_bits(pressure.seen);
+		pressure.seen = 0;
+	}
+	return events;
+}
+
+static int uring_wait(uint64_t ns, bool watch)
 {
 	struct __kernel_timespec ts = {
 		.tv_sec = ns / 1000000000,
@@ -111,9 +142,11 @@ static int uring_wait(uint64_t ns)
 	struct io_uring_cqe *cqe;
 	int ret = 0, events = 0;
 
-	if (!kicked && !broken)
-		broken = arm();
-	if (!kicked && !broken)
+	if (!broken)
+		broken = arm(&kick, KICK_TAG);
+	if (!broken && watch)
+		broken = arm(&pressure, PRESSURE_TAG);
+	if (!broken && !kick.seen && !(watch && pressure.seen))
 		ret = io_uring_wait_cqe_timeout(&ring, &cqe,
 						ns == LOOP_FOREVER ? NULL : &ts);
 	if (ret == -ETIME)
@@ -121,12 +154,7 @@ static int uring_wait(uint64_t ns)
 	else if (ret && ret != -EINTR && ret != -EAGAIN)
 		broken = ret;
 	reap(NULL);
-	if (broken)
-		return broken;
-	if (kicked)
-		events |= LOOP_KICK;
-	kicked = false;
-	return events;
+	return broken ? broken : events | report(watch);
 }
 
 /* Hand the requests in the submission queue to the kernel; how many it took. */

@@ -11,6 +11,7 @@
 #define MESH_MESSAGE_H
 
 #include <stdarg.h>
+#include <stdbool.h>
 
 #include "compiler.h"
 
@@ -32,6 +33,9 @@ struct text {
 void text_printf(struct text *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void text_vprintf(struct text *t, const char *fmt, va_list ap);
 void text_flush(struct text *t);
+
+/* Set by a thread whose descriptor 2 is not the standard error of the process. */
+extern MESH_TLS bool message_borrow;
 
 /**
  * message() - write "libmesh: <text>\n" to standard error, in one write

@@ -10,7 +10,6 @@
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <linux/futex.h>
-#include <poll.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -335,18 +334,18 @@ static struct timespec to_timespec(uint64_t ns)
 }
 
 /**
- * os_poll_in() - wait until a descriptor is readable
- * @fd: descriptor
+ * os_poll() - wait until something happens to one of some descriptors
+ * @fds: descriptors, and what to wait for; receives what has happened
+ * @n: their number
  * @timeout_ns: give up after this time, or OS_FOREVER
  *
- * Return: 1 when it is, 0 on timeout, -errno (-EINTR too) otherwise.
+ * Return: how many have something, 0 on timeout, -errno (-EINTR too) otherwise.
  */
-int os_poll_in(int fd, uint64_t timeout_ns)
+int os_poll(struct pollfd *fds, unsigned int n, uint64_t timeout_ns)
 {
-	struct pollfd pfd = { .fd = fd, .events = POLLIN };
 	struct timespec ts = to_timespec(timeout_ns);
 
-	return (int)SYS6(SYS_ppoll, &pfd, 1, timeout_ns == OS_FOREVER ? NULL : &ts,
+	return (int)SYS6(SYS_ppoll, fds, n, timeout_ns == OS_FOREVER ? NULL : &ts,
 			 NULL, 0, 0);
 }
 
@@ -443,6 +442,36 @@ bool os_is_secure(void)
 int os_unshare(int flags)
 {
 	return (int)SYS1(SYS_unshare, flags);
+}
+
+/**
+ * os_borrow_fd() - get a descriptor of the main thread into a table of one's own
+ * @fd: its number there
+ *
+ * Needs Linux 5.6.
+ *
+ * Return: descriptor or -errno.
+ */
+int os_borrow_fd(int fd)
+{
+	int ret, pid_fd = (int)SYS2(SYS_pidfd_open, os_getpid(), 0);
+
+	if (pid_fd < 0)
+		return pid_fd;
+	ret = (int)SYS3(SYS_pidfd_getfd, pid_fd, fd, 0);
+	os_close(pid_fd);
+	return ret;
+}
+
+/**
+ * os_membarrier() - have other threads pass a full memory barrier
+ * @cmd: MEMBARRIER_CMD_*
+ *
+ * Return: 0 or -errno.
+ */
+int os_membarrier(int cmd)
+{
+	return (int)SYS3(SYS_membarrier, cmd, 0, 0);
 }
 
 /**

@@ -7,6 +7,7 @@
 #ifndef MESH_OS_H
 #define MESH_OS_H
 
+#include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <time.h>
@@ -46,7 +47,7 @@ int os_ioctl(int fd, unsigned long request, void *arg);
 int os_close_range(unsigned int first, unsigned int last, unsigned int flags);
 int os_userfaultfd(int flags);
 int os_signalfd(const sigset_t *mask, int flags);
-int os_poll_in(int fd, uint64_t timeout_ns);
+int os_poll(struct pollfd *fds, unsigned int n, uint64_t timeout_ns);
 
 /* Threads, time, randomness. */
 int os_futex_wait(_Atomic uint32_t *word, uint32_t value, const struct timespec *timeout);
@@ -62,7 +63,9 @@ uint64_t os_random(void);
 bool os_is_secure(void);
 char *const *os_environ(void);
 
-/* For the daemon's private descriptor table. */
+/* For the daemon. */
 int os_unshare(int flags);
+int os_borrow_fd(int fd);
+int os_membarrier(int cmd);
 
 #endif /* MESH_OS_H */

@@ -8,8 +8,16 @@
  * Quiet process, nothing freed since the last pass: passes over everything until
  * they find next to nothing; then it has settled and there are no more passes.
  * Free runs are given back once they have been dirty for a second. When that is
- * done as well the daemon dozes: no timer at all, until about a 64th of the heap
- * has been freed or a trim is asked for.
+ * done as well the daemon dozes until about a 64th of the heap has been freed or a
+ * trim is asked for.
+ *
+ * Caches of idle threads are emptied (park.c): they are looked at every second, and less
+ * and less often, down to every two minutes, once nothing is freed any more. If much comes
+ * out of them it is like any other memory that was freed.
+ *
+ * Memory is short, says the kernel (pressure.c): at once all free runs are given back and,
+ * unless all is settled, a pass is made. Not again for a while, so that programs that all
+ * hear of it at the same time do not make it worse.
  *
  * Threads: the daemon's.
  */
@@ -27,6 +35,8 @@
 #include "options.h"
 #include "os.h"
 #include "pace.h"
+#include "park.h"
+#include "pressure.h"
 
 #define MSEC		1000000ULL
 #define SECOND		(1000 * MSEC)
@@ -48,6 +58,13 @@
 
 /* Passes that a trim makes at most. */
 #define TRIM_PASSES	16
+
+/* Between two looks at the caches of threads. */
+#define FIRST_LOOK	SECOND
+#define LONGEST_LOOK	(128 * SECOND)
+
+/* Between two answers to pressure, at least. */
+#define RELIEF_PAUSE	(2 * SECOND)
 
 /* A doze ends after this, and after more each time, where merges do not last. */
 #define FIRST_DOZE	(4 * SECOND)
@@ -76,24 +93,36 @@ struct aging {
  * @ops: backend
  * @loop: what it waits with
  * @kick_fd: readable when somebody wants something
+ * @pressure_fd: tells when memory is short, or -1
+ * @pressed: memory is short and nothing was done about it yet
+ * @relief_after: time until which nobody asks whether it is
  * @can_mesh: @ops->mesh_open() has worked
  * @frees: daemon_frees when the last pass began
  * @poor: quiet passes in a row that found next to nothing
  * @spent: nanoseconds of the last pass
  * @doze: longest doze
  * @renewed: spans merged anew before it
+ * @can_park: caches of idle threads can be emptied
+ * @look_at: when the caches of threads are looked at
+ * @look_pause: time until the look after that
  * @ages: dirty pages
  */
 struct pace {
 	const struct backend_ops *ops;
 	const struct loop_ops *loop;
 	int kick_fd;
+	int pressure_fd;
+	bool pressed;
+	uint64_t relief_after;
 	bool can_mesh;
 	unsigned long frees;
 	unsigned int poor;
 	uint64_t spent;
 	uint64_t doze;
 	unsigned long renewed;
+	bool can_park;
+	uint64_t look_at;
+	uint64_t look_pause;
 	struct aging ages[2];
 };
 
@@ -104,7 +133,7 @@ static bool quitting(void)
 
 static int use_loop(struct pace *p, const struct loop_ops *loop)
 {
-	int ret = loop->open(p->kick_fd);
+	int ret = loop->open(p->kick_fd, p->pressure_fd);
 
 	if (!ret)
 		p->loop = loop;
@@ -125,28 +154,69 @@ static void open_loop(struct pace *p)
 	use_loop(p, &loop_poll);
 }
 
+static void watch_pressure(struct pace *p)
+{
+	p->pressure_fd = options.pressure ? pressure_open() : -1;
+	if (options.pressure && p->pressure_fd < 0)
+		verbose("memory pressure goes unnoticed: %s",
+			strerrordesc_np(-p->pressure_fd));
+}
+
+/* The process has left its cgroup, which is gone: there may be another one. */
+static void rewatch_pressure(struct pace *p)
+{
+	p->loop->close();
+	os_close(p->pressure_fd);
+	watch_pressure(p);
+	open_loop(p);
+	p->relief_after = os_now_ns() + RELIEF_PAUSE;
+}
+
+static void loop_failed(struct pace *p, int err)
+{
+	verbose("%s loop failed: %s; using poll", p->loop->name, strerrordesc_np(-err));
+	p->loop->close();
+	use_loop(p, &loop_poll);
+	/* Were poll to fail too, this keeps it from spinning. */
+	os_sleep_ns(10 * MSEC);
+}
+
+static void drain_kicks(const struct pace *p)
+{
+	struct signalfd_siginfo si;
+
+	while (os_read(p->kick_fd, &si, sizeof(si)) > 0)
+		;
+}
+
 /* Wait at most @ns; the reason why it ended is for the caller to find out. */
 static void wait_once(struct pace *p, uint64_t ns)
 {
-	struct signalfd_siginfo si;
+	uint64_t now = os_now_ns();
+	bool watch = now >= p->relief_after;
 	int ret;
 
+	if (!watch && ns > p->relief_after - now)
+		ns = p->relief_after - now;
 	/* A kick ends the wait, and what it was for is looked for before the next one. */
 	dump_serve();
-	ret = p->loop->wait(ns);
-
+	ret = p->loop->wait(ns, watch);
 	if (ret < 0) {
-		verbose("%s loop failed: %s; using poll", p->loop->name,
-			strerrordesc_np(-ret));
-		p->loop->close();
-		use_loop(p, &loop_poll);
-		/* Were poll to fail too, this keeps it from spinning. */
-		os_sleep_ns(10 * MSEC);
+		loop_failed(p, ret);
 		return;
 	}
 	if (ret & LOOP_KICK)
-		while (os_read(p->kick_fd, &si, sizeof(si)) > 0)
-			;
+		drain_kicks(p);
+	if (ret & LOOP_PRESSURE)
+		p->pressed = true;
+	if (ret & LOOP_UNWATCHED)
+		rewatch_pressure(p);
+}
+
+/* Is there something that cannot wait? */
+static bool urgent(const struct pace *p)
+{
+	return quitting() || daemon_trim_pending() || p->pressed;
 }
 
 /* Let @ns pass, unless there is something to do at once. */
@@ -154,9 +224,14 @@ static void rest(struct pace *p, uint64_t ns)
 {
 	uint64_t now = os_now_ns(), end = now + ns;
 
-	for (; now < end && !quitting() && !daemon_trim_pending();
-	     now = os_now_ns())
+	for (; now < end && !urgent(p); now = os_now_ns())
 		wait_once(p, end - now);
+}
+
+/* So many slots and pages have to be freed in a heap that has settled, to be noticed. */
+static unsigned long enough(void)
+{
+	return DOZE_MIN + pageheap_in_use(&heap_arena) / DOZE_SHARE;
 }
 
 /* The longer nothing had to be merged anew, the longer nobody looks. */
@@ -174,20 +249,56 @@ static uint64_t longest_doze(struct pace *p)
 	return os_now_ns() + p->doze;
 }
 
+/* Take back what idle threads have in their caches. */
+static void look(struct pace *p)
+{
+	if (p->can_park)
+		mesh_stat_add(&mesh_stats.taken_back, park_idle());
+	p->look_at = p->can_park ? os_now_ns() + p->look_pause : LOOP_FOREVER;
+}
+
+static void look_if_due(struct pace *p)
+{
+	if (os_now_ns() < p->look_at)
+		return;
+	if (p->poor < SETTLED)
+		p->look_pause = FIRST_LOOK;
+	else if (p->look_pause < LONGEST_LOOK)
+		p->look_pause *= 2;
+	look(p);
+}
+
+/* Threads do something again. */
+static void look_soon(struct pace *p)
+{
+	uint64_t soon = os_now_ns() + FIRST_LOOK;
+
+	p->look_pause = FIRST_LOOK;
+	if (p->can_park && soon < p->look_at)
+		p->look_at = soon;
+}
+
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
 /*
- * Sleep, if merges last without a timer. daemon_wake_at is raised before daemon_frees
+ * Sleep, with a timer for what has to be looked at only. daemon_wake_at is raised before daemon_frees
  * is looked at, daemon_note_free() does it the other way round: one of the two notices.
  */
 static void doze(struct pace *p)
 {
-	unsigned long enough = DOZE_MIN + pageheap_in_use(&heap_arena) / DOZE_SHARE;
-	uint64_t now = os_now_ns(), end = longest_doze(p);
+	unsigned long wake_at = p->frees + enough();
+	uint64_t now = os_now_ns(), end = longest_doze(p), next;
 
-	atomic_store(&daemon_wake_at, p->frees + enough);
-	while (!quitting() && !daemon_trim_pending() && now < end &&
+	atomic_store(&daemon_wake_at, wake_at);
+	while (!urgent(p) && now < end &&
 	       atomic_load(&daemon_wake_at) != ULONG_MAX &&
-	       atomic_load(&daemon_frees) - p->frees < enough) {
-		wait_once(p, end == LOOP_FOREVER ? end : end - now);
+	       (long)(atomic_load(&daemon_frees) - wake_at) < 0) {
+		next = earlier(end, p->look_at);
+		wait_once(p, next == LOOP_FOREVER ? next : next > now ? next - now : 0);
+		look_if_due(p);
 		now = os_now_ns();
 	}
 	atomic_store(&daemon_wake_at, ULONG_MAX);
@@ -201,22 +312,27 @@ static bool worthwhile(const struct mesh_outcome *out)
 	return out->merged && out->merged * TOO_FEW >= out->candidates;
 }
 
-static void mesh(struct pace *p)
+/* @all: look at every class. */
+static void mesh(struct pace *p, bool all)
 {
 	unsigned long frees = atomic_load(&daemon_frees);
 	bool quiet = frees == p->frees;
 	struct mesh_outcome out;
 	uint64_t begun = os_now_ns();
 
+	if (p->poor >= SETTLED && !all && frees - p->frees < enough())
+		return;
 	p->frees = frees;
-	if (!quiet)
+	if (!quiet) {
 		p->poor = 0;
+		look_soon(p);
+	}
 	if (!p->can_mesh || p->poor >= SETTLED) {
 		if (quiet)
 			p->poor = SETTLED;
 		return;
 	}
-	out = mesher_pass(p->ops, quiet);
+	out = mesher_pass(p->ops, quiet || all);
 	if (quiet)
 		p->poor = worthwhile(&out) ? 0 : p->poor + 1;
 	p->spent = os_now_ns() - begun;
@@ -261,6 +377,7 @@ static void trim(struct pace *p)
 	struct mesh_outcome out;
 	unsigned int i;
 
+	look(p);
 	p->frees = atomic_load(&daemon_frees);
 	p->poor = SETTLED;
 	for (i = 0; p->can_mesh && i < TRIM_PASSES && !quitting(); i++) {
@@ -272,6 +389,23 @@ static void trim(struct pace *p)
 	mesher_purge(&heap_anon, p->ops, p->loop, SIZE_MAX);
 	tidy(p);
 	daemon_trims_done(asked);
+}
+
+/* What is free comes first: it only has to be given back. */
+static void relieve(struct pace *p)
+{
+	uint64_t pause, begun = os_now_ns();
+
+	p->pressed = false;
+	mesh_stat_add(&mesh_stats.pressed, 1);
+	look(p);
+	if (options.freephys) {
+		mesher_purge(&heap_arena, p->ops, p->loop, SIZE_MAX);
+		mesher_purge(&heap_anon, p->ops, p->loop, SIZE_MAX);
+	}
+	mesh(p, true);
+	pause = (os_now_ns() - begun) * IDLE_SHARE;
+	p->relief_after = os_now_ns() + (pause > RELIEF_PAUSE ? pause : RELIEF_PAUSE);
 }
 
 static uint64_t pause_after_pass(const struct pace *p)
@@ -300,11 +434,24 @@ static void turn(struct pace *p)
 		return;
 	if (daemon_trim_pending())
 		trim(p);
+	else if (p->pressed)
+		relieve(p);
 	else
-		mesh(p);
+		mesh(p, false);
+	look_if_due(p);
 	age(p, &p->ages[0]);
 	age(p, &p->ages[1]);
 	tidy(p);
+}
+
+static bool open_park(void)
+{
+	int ret = park_open();
+
+	if (ret)
+		verbose("the caches of idle threads stay as they are: membarrier: %s",
+			strerrordesc_np(-ret));
+	return !ret;
 }
 
 void pace_run(int kick_fd)
@@ -313,15 +460,21 @@ void pace_run(int kick_fd)
 		.ops = backend_current(),
 		.loop = &loop_poll,
 		.kick_fd = kick_fd,
+		.look_at = os_now_ns() + FIRST_LOOK,
+		.look_pause = FIRST_LOOK,
 		.ages = { { .heap = &heap_arena }, { .heap = &heap_anon } },
 	};
 
+	watch_pressure(&p);
 	open_loop(&p);
+	p.can_park = open_park();
 	p.can_mesh = p.ops->mesh_open && p.ops->mesh_open() == 0;
 	while (!quitting())
 		turn(&p);
 	if (p.can_mesh)
 		p.ops->mesh_close();
 	p.loop->close();
+	if (p.pressure_fd >= 0)
+		os_close(p.pressure_fd);
 	os_close(kick_fd);
 }

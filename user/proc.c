@@ -21,19 +21,27 @@ static long parse(const char *p)
 	return n;
 }
 
-long proc_number(const char *path, const char *key)
+long proc_read(const char *path, char *text, size_t size)
 {
 	int fd = os_open(path, O_RDONLY | O_CLOEXEC);
-	char text[4096], *p;
 	long len;
 
 	if (fd < 0)
 		return fd;
-	len = os_read(fd, text, sizeof(text) - 1);
+	len = os_read(fd, text, size - 1);
 	os_close(fd);
+	if (len >= 0)
+		text[len] = '\0';
+	return len;
+}
+
+long proc_number(const char *path, const char *key)
+{
+	char text[4096], *p;
+	long len = proc_read(path, text, sizeof(text));
+
 	if (len < 0)
 		return len;
-	text[len] = '\0';
 	p = strstr(text, key);
 	return p ? parse(p + strlen(key)) : -ENODATA;
 }

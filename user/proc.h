@@ -1,10 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 /* SPDX-FileCopyrightText: The Mesh authors */
 /*
- * proc.h: numbers that the kernel prints.
+ * proc.h: what the kernel prints.
  */
 #ifndef MESH_PROC_H
 #define MESH_PROC_H
+
+#include <stddef.h>
+
+/**
+ * proc_read() - read the beginning of a file in /proc
+ * @path: the file
+ * @text: receives it, and a NUL
+ * @size: bytes that fit
+ *
+ * Return: bytes read or -errno.
+ */
+long proc_read(const char *path, char *text, size_t size);
 
 /**
  * proc_number() - read a number from a file in /proc

@@ -16,6 +16,7 @@
 #include "lock.h"
 #include "message.h"
 #include "os.h"
+#include "park.h"
 #include "tcache.h"
 
 /* Bytes, slots that a bin may hold, at most 255, and what a new bin asks for. */
@@ -30,19 +31,21 @@ static void *no_slots[1];
 #define NO_BIN		{ .top = no_slots + 1, .end = no_slots + 1 }
 
 /* Requests have no class but 0 until tcache_init() is done. */
-static struct tcache tcache_none = { .bins = { [CLASS_NONE] = NO_BIN } };
+struct tcache tcache_none = { .bins = { [CLASS_NONE] = NO_BIN } };
 static struct tcache tcache_dead;
 
 MESH_TLS struct tcache *tcache = &tcache_none;
 
-static struct lock lock = LOCK_INITIALIZER(LOCK_THREADS);
-static struct tcache *live;
+/* The thread's cache, also while it is parked. */
+static MESH_TLS struct tcache *own;
+
+struct lock tcache_lock = LOCK_INITIALIZER(LOCK_THREADS);
+struct tcache *tcache_live;
 static struct tcache *unused;
 static pthread_key_t key;
 static bool have_key;
 
-/* Slots that a bin may hold, by class. */
-static uint8_t bin_cap[NR_CLASSES];
+uint8_t tcache_cap[NR_CLASSES];
 
 static void init_caps(void)
 {
@@ -50,7 +53,7 @@ static void init_caps(void)
 		size_t cap = TCACHE_BIN_BYTES / sizeclasses[cls].size;
 
 		cap = max_size(min_size(cap, TCACHE_BIN_MAX), TCACHE_BIN_MIN);
-		bin_cap[cls] = (uint8_t)cap;
+		tcache_cap[cls] = (uint8_t)cap;
 	}
 }
 
@@ -60,18 +63,8 @@ static size_t tcache_bytes(void)
 	size_t slots = 0;
 
 	for (unsigned int cls = 1; cls < NR_CLASSES; cls++)
-		slots += 1 + bin_cap[cls];
+		slots += 1 + tcache_cap[cls];
 	return round_up(sizeof(struct tcache) + slots * sizeof(void *), PAGE_SIZE);
-}
-
-static void **bin_base(const struct tcache_bin *bin, unsigned int cls)
-{
-	return bin->end - bin_cap[cls];
-}
-
-static unsigned int bin_nr(const struct tcache_bin *bin, unsigned int cls)
-{
-	return (unsigned int)(bin->top - bin_base(bin, cls));
 }
 
 static void init_bins(struct tcache *tc)
@@ -80,7 +73,7 @@ static void init_bins(struct tcache *tc)
 
 	tc->bins[CLASS_NONE] = (struct tcache_bin)NO_BIN;
 	for (unsigned int cls = 1; cls < NR_CLASSES; cls++) {
-		unsigned int cap = bin_cap[cls];
+		unsigned int cap = tcache_cap[cls];
 
 		slots++;
 		tc->bins[cls] = (struct tcache_bin){ .top = slots, .end = slots + cap };
@@ -98,10 +91,10 @@ static void init_no_bins(struct tcache *tc)
 static void link_live(struct tcache *tc)
 {
 	tc->prev = NULL;
-	tc->next = live;
-	if (live)
-		live->prev = tc;
-	live = tc;
+	tc->next = tcache_live;
+	if (tcache_live)
+		tcache_live->prev = tc;
+	tcache_live = tc;
 }
 
 static void unlink_live(struct tcache *tc)
@@ -109,7 +102,7 @@ static void unlink_live(struct tcache *tc)
 	if (tc->prev)
 		tc->prev->next = tc->next;
 	else
-		live = tc->next;
+		tcache_live = tc->next;
 	if (tc->next)
 		tc->next->prev = tc->prev;
 }
@@ -119,20 +112,23 @@ static struct tcache *new_tcache(void)
 {
 	struct tcache *tc;
 
-	lock_acquire(&lock);
+	lock_acquire(&tcache_lock);
 	tc = unused;
 	if (tc)
 		unused = tc->next;
-	lock_release(&lock);
+	lock_release(&tcache_lock);
 	if (!tc) {
 		tc = os_map(tcache_bytes());
 		if (!tc)
 			return NULL;
 		init_bins(tc);
 	}
-	lock_acquire(&lock);
+	/* Without the key nobody will say when the pointer is no more. */
+	tc->home = have_key ? &tcache : NULL;
+	tc->tid = os_gettid();
+	lock_acquire(&tcache_lock);
 	link_live(tc);
-	lock_release(&lock);
+	lock_release(&tcache_lock);
 	return tc;
 }
 
@@ -143,6 +139,7 @@ static bool attach(void)
 
 	if (!tc)
 		return false;
+	own = tc;
 	tcache = tc;
 	if (have_key)
 		pthread_setspecific(key, tc);
@@ -153,13 +150,16 @@ static void thread_exit(void *arg)
 {
 	struct tcache *tc = arg;
 
+	/* From here on nobody parks it. */
+	lock_acquire(&tcache_lock);
+	unlink_live(tc);
+	lock_release(&tcache_lock);
 	tcache_flush();
 	tcache = &tcache_dead;
-	lock_acquire(&lock);
-	unlink_live(tc);
+	lock_acquire(&tcache_lock);
 	tc->next = unused;
 	unused = tc;
-	lock_release(&lock);
+	lock_release(&tcache_lock);
 	daemon_thread_exit();
 }
 
@@ -171,9 +171,27 @@ void tcache_init(void)
 	have_key = pthread_key_create(&key, thread_exit) == 0;
 }
 
-static bool usable(void)
+/*
+ * Have the thread's cache for oneself, until leave(). Fails while there is none, and while
+ * the daemon parks it or this is a signal handler in the middle of a slow path: whoever
+ * fails does without.
+ */
+static bool enter(void)
 {
-	return tcache != &tcache_dead && (tcache != &tcache_none || attach());
+	if (unlikely(tcache == &tcache_dead) || unlikely(!own && !attach()))
+		return false;
+	/* pairs with the release in leave() and in park.c */
+	if (unlikely(atomic_exchange_explicit(&own->busy, true, memory_order_acquire)))
+		return false;
+	if (unlikely(own->parked))
+		unpark(own);
+	tcache = own;
+	return true;
+}
+
+static void leave(void)
+{
+	atomic_store_explicit(&own->busy, false, memory_order_release);
 }
 
 static void *refill_one(unsigned int cls)
@@ -183,29 +201,39 @@ static void *refill_one(unsigned int cls)
 	return central_refill(cls, &p, 1) ? p : NULL;
 }
 
-void *tcache_refill(unsigned int cls)
+/* A bin that was parked may have got its slots back by now. */
+static void *refill_bin(unsigned int cls)
 {
-	struct tcache_bin *bin;
-	uint8_t *batch;
+	struct tcache_bin *bin = &tcache->bins[cls];
+	uint8_t *batch = &tcache->batch[cls];
 	unsigned int nr;
 
-	if (unlikely(!usable()))
-		return refill_one(cls);
-	bin = &tcache->bins[cls];
-	batch = &tcache->batch[cls];
+	if (unlikely(bin->top[-1]))
+		return *--bin->top;
 	nr = central_refill(cls, bin->top, *batch);
 	if (unlikely(nr == 0))
 		return NULL;
 	bin->top += nr - 1;
-	*batch = (uint8_t)min_size(2u * *batch, (bin_cap[cls] + 1) / 2);
+	*batch = (uint8_t)min_size(2u * *batch, (tcache_cap[cls] + 1) / 2);
 	return *bin->top;
+}
+
+void *tcache_refill(unsigned int cls)
+{
+	void *p;
+
+	if (unlikely(!enter()))
+		return refill_one(cls);
+	p = refill_bin(cls);
+	leave();
+	return p;
 }
 
 /* Give the @nr slots that were pushed first to the central lists. */
 static void flush_oldest(unsigned int cls, unsigned int nr)
 {
 	struct tcache_bin *bin = &tcache->bins[cls];
-	void **base = bin_base(bin, cls);
+	void **base = tcache_bin_base(tcache, cls);
 
 	if (!nr)
 		return;
@@ -218,7 +246,7 @@ void tcache_overflow(unsigned int cls, void *p)
 {
 	struct tcache_bin *bin;
 
-	if (unlikely(!usable())) {
+	if (unlikely(!enter())) {
 		central_return(cls, &p, 1);
 		return;
 	}
@@ -226,40 +254,42 @@ void tcache_overflow(unsigned int cls, void *p)
 	if (bin->top[-1] == p)
 		fatal("double free of %p, an object of %u bytes", p, sizeclasses[cls].size);
 	if (bin->top == bin->end)
-		flush_oldest(cls, (bin_cap[cls] + 1) / 2);
+		flush_oldest(cls, (tcache_cap[cls] + 1) / 2);
 	*bin->top++ = p;
+	leave();
 }
 
 void tcache_flush(void)
 {
-	if (tcache == &tcache_none || tcache == &tcache_dead)
+	if (!own || !enter())
 		return;
 	for (unsigned int cls = 1; cls < NR_CLASSES; cls++)
-		flush_oldest(cls, bin_nr(&tcache->bins[cls], cls));
+		flush_oldest(cls, tcache_bin_nr(tcache, cls));
+	leave();
 }
 
 unsigned int tcache_count(size_t counts[NR_CLASSES])
 {
 	unsigned int nr = 0;
 
-	lock_acquire(&lock);
-	for (const struct tcache *tc = live; tc; tc = tc->next) {
+	lock_acquire(&tcache_lock);
+	for (const struct tcache *tc = tcache_live; tc; tc = tc->next) {
 		for (unsigned int cls = 1; cls < NR_CLASSES; cls++)
-			counts[cls] += bin_nr(&tc->bins[cls], cls);
+			counts[cls] += tcache_bin_nr(tc, cls) - tc->taken[cls];
 		nr++;
 	}
-	lock_release(&lock);
+	lock_release(&tcache_lock);
 	return nr;
 }
 
 void tcache_fork_prepare(void)
 {
-	lock_fork_acquire(&lock);
+	lock_fork_acquire(&tcache_lock);
 }
 
 void tcache_fork_parent(void)
 {
-	lock_fork_release(&lock);
+	lock_fork_release(&tcache_lock);
 }
 
 /*
@@ -268,8 +298,10 @@ void tcache_fork_parent(void)
  */
 void tcache_fork_child(void)
 {
-	live = NULL;
-	if (tcache != &tcache_none && tcache != &tcache_dead)
-		link_live(tcache);
-	lock_fork_release(&lock);
+	tcache_live = NULL;
+	if (own && tcache != &tcache_dead) {
+		own->tid = os_gettid();
+		link_live(own);
+	}
+	lock_fork_release(&tcache_lock);
 }

@@ -9,12 +9,17 @@
  * test for them.
  *
  * Below each stack is a NULL: who pops from an empty one gets that.
+ *
+ * What a thread that sleeps has in hand is taken back, see park.c. For that the fast paths
+ * are one operation on one stack each, and begin by loading the pointer to the cache.
  */
 #ifndef MESH_TCACHE_H
 #define MESH_TCACHE_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 
+#include "lock.h"
 #include "sizeclass.h"
 
 /**
@@ -33,6 +38,13 @@ struct tcache_bin {
  * @batch: slots to ask for at the next refill, by class; grows with demand
  * @prev: list of all live caches
  * @next: list of all live caches, or of unused ones
+ * @home: where its thread has the pointer to it, or NULL: it cannot be parked
+ * @tid: of its thread
+ * @busy: its thread is in a slow path, or the daemon parks it
+ * @parked: its thread does not know it at present
+ * @taken: by class, so many slots at the bottom of the stack are gone; not 0 if parked only
+ * @visit: number of the last look for idle caches
+ * @seen: what the stacks were like then
  * @storage: the stacks
  */
 struct tcache {
@@ -40,10 +52,45 @@ struct tcache {
 	uint8_t batch[NR_CLASSES];
 	struct tcache *prev;
 	struct tcache *next;
+	struct tcache **home;
+	int tid;
+	atomic_bool busy;
+	atomic_bool parked;
+	uint8_t taken[NR_CLASSES];
+	uint32_t visit;
+	uint32_t seen;
 	void *storage[];
 };
 
 extern MESH_TLS struct tcache *tcache;
+
+/* For park.c: no slots and no room, and the live caches with their lock. */
+extern struct tcache tcache_none;
+extern struct lock tcache_lock;
+extern struct tcache *tcache_live;
+
+/* Slots that a bin may hold, by class. */
+extern uint8_t tcache_cap[NR_CLASSES];
+
+static inline void **tcache_bin_base(const struct tcache *tc, unsigned int cls)
+{
+	return tc->bins[cls].end - tcache_cap[cls];
+}
+
+static inline unsigned int tcache_bin_nr(const struct tcache *tc, unsigned int cls)
+{
+	return (unsigned int)(tc->bins[cls].top - tcache_bin_base(tc, cls));
+}
+
+/*
+ * Each fast path has to load it anew, also when two are inlined into one function. (An
+ * atomic load would do, but not as an operand of another instruction.)
+ */
+static inline struct tcache *tcache_current(void)
+{
+	__asm__ volatile("" : "+m"(tcache));
+	return tcache;
+}
 
 /**
  * tcache_init() - once, before any other thread can be here
@@ -58,7 +105,7 @@ void tcache_init(void);
  */
 static inline void *tcache_pop(unsigned int cls)
 {
-	struct tcache_bin *bin = &tcache->bins[cls];
+	struct tcache_bin *bin = &tcache_current()->bins[cls];
 	void **top = bin->top;
 	void *p = top[-1];
 
@@ -76,7 +123,7 @@ static inline void *tcache_pop(unsigned int cls)
  */
 static inline bool tcache_push(unsigned int cls, void *p)
 {
-	struct tcache_bin *bin = &tcache->bins[cls];
+	struct tcache_bin *bin = &tcache_current()->bins[cls];
 	void **top = bin->top;
 
 	if (unlikely(top == bin->end) || unlikely(top[-1] == p))

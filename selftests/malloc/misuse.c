@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "check.h"
 
@@ -49,6 +50,21 @@ static void double_free_apart(void)
 	EXPECT("double free of %p, an object of 112 bytes", (void *)p);
 	free_in_thread(p);
 	free_in_thread(p);
+}
+
+/* Found when the meshing thread takes back what a thread that sleeps has in hand. */
+static void double_free_asleep(void)
+{
+	char *p = malloc(100), *q = malloc(100), *r = malloc(100);
+
+	for (unsigned int i = 0; i < 20000; i++)
+		CHECK(malloc(500));
+	EXPECT("double free of %p, an object of 112 bytes", (void *)p);
+	free(p);
+	free(q);
+	free(p);
+	free(r);
+	sleep(40);
 }
 
 static void double_free_medium(void)
@@ -139,7 +155,8 @@ static const struct {
 	void (*fn)(void);
 } cases[] = {
 #define CASE(fn) { #fn, fn }
-	CASE(double_free), CASE(double_free_apart), CASE(double_free_medium),
+	CASE(double_free), CASE(double_free_apart), CASE(double_free_asleep),
+	CASE(double_free_medium),
 	CASE(double_free_large), CASE(double_free_huge), CASE(wild_stack), CASE(wild_low),
 	CASE(interior_misaligned), CASE(interior), CASE(interior_large),
 	CASE(interior_huge), CASE(realloc_wild),

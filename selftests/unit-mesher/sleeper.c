@@ -230,6 +230,8 @@ int main(int argc, char **argv)
 	srandom(1);
 	populate();
 	before = pss_kib();
+	puts("sleeper: asleep");
+	fflush(stdout);
 	sleep_and_work();
 	/* Pages that are not mapped at the moment do not count: touch all. */
 	verify_all();

@@ -78,6 +78,58 @@ for protect in $protections; do
 	check "pages_of_many_$protect" "MESH_PROTECT=$protect" -- \
 		-n 60000 -s 700 -t "$seconds" -d "$drop" -w 2
 done
+
+# Memory is short in the cgroup of a sleeper: what it has an hour for, it does at once.
+group=/sys/fs/cgroup/mesh-sleeper
+
+# shellcheck disable=SC2016 # sh -c "$enter" "$group" COMMAND... - as a member of the cgroup
+enter='echo 0 > "$0/cgroup.procs" && exec "$@"'
+
+# Wait until the sleeper sleeps and a descriptor of the thread named mesh is the trigger.
+await_trigger()
+{
+	for _ in 1 2 3 4 5 6 7 8 9 10; do
+		sleep 1
+		# shellcheck disable=SC2012 # names that /proc makes
+		if grep -q asleep /tmp/sleeper.log &&
+			ls -l /proc/"$1"/task/*/fd | grep -q "$group/memory.pressure"
+		then
+			return 0
+		fi
+	done
+	return 1
+}
+
+# More than the cgroup may have, for a while.
+press()
+{
+	echo $(($(cat "$group/memory.current") + 1048576)) > "$group/memory.high"
+	sh -c "$enter" "$group" timeout 6 sh -c 'head -c 32M /dev/zero | tail -c 32M > /dev/null'
+	echo max > "$group/memory.high"
+}
+
+sleep_under_pressure()
+{
+	sh -c "$enter" "$group" env MESH_PERIOD_MS=3600000 MESH_STATS=1 LD_PRELOAD="$lib" \
+		"$sleeper" -t "$seconds" -d 40 > /tmp/sleeper.log 2>&1 &
+	await_trigger $! && press
+	wait $!
+}
+
+n=$((n + 1))
+if ! { echo +memory > /sys/fs/cgroup/cgroup.subtree_control; } 2> /dev/null ||
+	! mkdir "$group" || [ ! -e "$group/memory.pressure" ]
+then
+	echo "ok $n pressure # SKIP no cgroup v2 with memory and pressure of its own"
+elif sleep_under_pressure; then
+	echo "ok $n pressure"
+else
+	echo "not ok $n pressure"
+	failed=1
+	sed 's/^/# /' /tmp/sleeper.log
+fi
+rmdir "$group" 2> /dev/null
+
 check "defaults" "MESH_BACKEND=$MESH_BACKEND" -- -s 400 -t "$seconds" -d "$drop" -w 1
 n=$((n + 1))
 if start_often; then

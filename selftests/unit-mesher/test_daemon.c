@@ -20,6 +20,9 @@
 #include "fake_heap.h"
 #include "mesher.h"
 #include "options.h"
+#include "park.h"
+#include "pressure.h"
+#include "urgent.h"
 
 #define MIB	((size_t)1 << 20)
 
@@ -70,6 +73,33 @@ static unsigned long long status(const char *key, int base)
 			value = strtoull(line + strlen(key) + 1, NULL, base);
 	fclose(f);
 	return value;
+}
+
+/* May the daemon have a descriptor for pressure? */
+static bool pressure_allowed;
+static atomic_uint pressure_opens;
+
+int pressure_open(void)
+{
+	atomic_fetch_add(&pressure_opens, 1);
+	return pressure_allowed ? urgent_open() : -EPERM;
+}
+
+/* Slots in the caches of threads that sleep. */
+static atomic_uint cached;
+
+int park_open(void)
+{
+	return 0;
+}
+
+size_t park_idle(void)
+{
+	unsigned int n = atomic_exchange(&cached, 0);
+
+	if (n)
+		daemon_note_free(n);
+	return n;
 }
 
 static void set_up(void)
@@ -187,6 +217,29 @@ static void frees_end_a_doze(void)
 	for (i = 0; i < 500 && mesh_stats.passes == passes; i++)
 		usleep(10000);
 	CHECK(mesh_stats.passes > passes);
+	await_doze();
+}
+
+/* Much in the caches of threads that sleep is like much that was freed; little is not. */
+static void caches_end_a_doze(void)
+{
+	unsigned long passes, i;
+
+	set_up();
+	start();
+	await_doze();
+	add_spans(1000);
+	passes = mesh_stats.passes;
+	atomic_store(&cached, 1);
+	for (i = 0; i < 500 && atomic_load(&cached); i++)
+		usleep(10000);
+	usleep(100000);
+	CHECK(mesh_stats.passes == passes);
+	atomic_store(&cached, 1000);
+	for (i = 0; i < 1000 && mesh_stats.merged < 700; i++)
+		usleep(10000);
+	CHECK(mesh_stats.merged >= 700);
+	CHECK(mesh_stats.taken_back == 1001);
 	await_doze();
 }
 
@@ -551,6 +604,92 @@ static void trim_in_a_child(void)
 	CHECK(exit_status(pid) == 0);
 }
 
+/* A daemon that would sleep for an hour, with work to do. Returns what can wake it. */
+static int start_to_be_pressed(void)
+{
+	set_up();
+	options.period_ms = 3600000;
+	pressure_allowed = true;
+	start();
+	add_spans(1000);
+	CHECK(fake_add_dirty(&heap_arena) && fake_add_dirty(&heap_anon));
+	return urgent_other_end();
+}
+
+static void await_pressed(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < 500 && !mesh_stats.passes; i++)
+		usleep(10000);
+	CHECK(mesh_stats.passes == 1);
+	CHECK(mesh_stats.pressed == 1);
+}
+
+static void pressure_starts_a_pass(void)
+{
+	int far = start_to_be_pressed();
+
+	usleep(100000);
+	CHECK(mesh_stats.passes == 0 && mesh_stats.pages_purged == 0);
+	urgent_send(far);
+	await_pressed();
+	CHECK(mesh_stats.merged >= 700);
+	CHECK(mesh_stats.pages_purged == 2);
+}
+
+/* It goes on and on, but neither passes nor the daemon do so. */
+static void pressure_is_answered_once(void)
+{
+	uint64_t begun = os_now_ns();
+	unsigned long long before;
+	int far = start_to_be_pressed();
+
+	urgent_send(far);
+	await_pressed();
+	usleep(100000);
+	before = status("voluntary_ctxt_switches:", 10);
+	usleep(500000);
+	if (os_now_ns() - begun > 1900000000)
+		SKIP("too slow");
+	CHECK(mesh_stats.pressed == 1);
+	CHECK(status("voluntary_ctxt_switches:", 10) <= before + 1);
+}
+
+/* The process is in another cgroup, whose descriptor takes over. */
+static void pressure_group_goes(void)
+{
+	int far = start_to_be_pressed();
+
+	urgent_hang_up(far);
+	far = urgent_other_end();
+	CHECK(pressure_opens == 2);
+	CHECK(mesh_stats.passes == 0);
+	urgent_send(far);
+	await_pressed();
+}
+
+static void pressure_refused(void)
+{
+	set_up();
+	start();
+	add_spans(1000);
+	daemon_trim();
+	CHECK(mesh_stats.merged >= 700);
+	CHECK(pressure_opens == 1);
+}
+
+static void pressure_option(void)
+{
+	set_up();
+	options.pressure = 0;
+	start();
+	add_spans(1000);
+	daemon_trim();
+	CHECK(mesh_stats.merged >= 700);
+	CHECK(pressure_opens == 0);
+}
+
 static const struct test_case cases[] = {
 	{ "starts_lazily", starts_lazily },
 	{ "option_keeps_it_off", option_keeps_it_off },
@@ -558,6 +697,7 @@ static const struct test_case cases[] = {
 	{ "meshes_a_sleeper", meshes_a_sleeper },
 	{ "idle_costs_nothing", idle_costs_nothing },
 	{ "frees_end_a_doze", frees_end_a_doze },
+	{ "caches_end_a_doze", caches_end_a_doze },
 	{ "dirty_runs_are_purged", dirty_runs_are_purged },
 	{ "trim_does_it_now", trim_does_it_now },
 	{ "trim_starts_a_daemon", trim_starts_a_daemon },
@@ -573,6 +713,11 @@ static const struct test_case cases[] = {
 	{ "exit_during_a_pass", exit_during_a_pass },
 	{ "exec_during_a_pass", exec_during_a_pass },
 	{ "trim_in_a_child", trim_in_a_child },
+	{ "pressure_starts_a_pass", pressure_starts_a_pass },
+	{ "pressure_is_answered_once", pressure_is_answered_once },
+	{ "pressure_group_goes", pressure_group_goes },
+	{ "pressure_refused", pressure_refused },
+	{ "pressure_option", pressure_option },
 };
 
 TEST_MAIN(cases)

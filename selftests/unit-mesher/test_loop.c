@@ -12,11 +12,12 @@
 
 #include "check.h"
 #include "loop.h"
+#include "urgent.h"
 
 #define MSEC	1000000ULL
 
 static const struct loop_ops *loop;
-static int kick_fd;
+static int kick_fd, pressure_fd = -1;
 
 static void open_loop(void)
 {
@@ -26,7 +27,7 @@ static void open_loop(void)
 	loop = name && !strcmp(name, "uring") ? &loop_uring : &loop_poll;
 	kick_fd = eventfd(0, EFD_NONBLOCK);
 	CHECK(kick_fd >= 0);
-	ret = loop->open(kick_fd);
+	ret = loop->open(kick_fd, pressure_fd);
 	if (ret)
 		SKIP("%s: %s", loop->name, strerror(-ret));
 }
@@ -53,7 +54,7 @@ static void timer_fires(void)
 	for (i = 0; i < 20; i++) {
 		uint64_t begun = os_now_ns(), ns;
 
-		CHECK(loop->wait(20 * MSEC) == LOOP_TIMER);
+		CHECK(loop->wait(20 * MSEC, true) == LOOP_TIMER);
 		ns = os_now_ns() - begun;
 		CHECK(ns >= 20 * MSEC);
 		CHECK(ns < 5000 * MSEC);
@@ -77,9 +78,9 @@ static void kick_wakes(void)
 		pthread_t t;
 
 		CHECK(!pthread_create(&t, NULL, kick_later, NULL));
-		CHECK(loop->wait(LOOP_FOREVER) == LOOP_KICK);
+		CHECK(loop->wait(LOOP_FOREVER, true) == LOOP_KICK);
 		drain();
-		CHECK(loop->wait(10 * MSEC) == LOOP_TIMER);
+		CHECK(loop->wait(10 * MSEC, true) == LOOP_TIMER);
 		pthread_join(t, NULL);
 	}
 	loop->close();
@@ -89,7 +90,7 @@ static void kick_before_wait(void)
 {
 	open_loop();
 	kick();
-	CHECK(loop->wait(10000 * MSEC) & LOOP_KICK);
+	CHECK(loop->wait(10000 * MSEC, true) & LOOP_KICK);
 	drain();
 	loop->close();
 }
@@ -130,13 +131,13 @@ static void kick_during_purge(void)
 	struct loop_purge p = { .addr = mem, .len = 4096 };
 
 	open_loop();
-	CHECK(loop->wait(MSEC) == LOOP_TIMER);
+	CHECK(loop->wait(MSEC, true) == LOOP_TIMER);
 	kick();
 	loop->purge(&p, 1, MADV_DONTNEED);
 	CHECK(p.result == 0);
-	CHECK(loop->wait(10000 * MSEC) & LOOP_KICK);
+	CHECK(loop->wait(10000 * MSEC, true) & LOOP_KICK);
 	drain();
-	CHECK(!(loop->wait(10 * MSEC) & LOOP_KICK));
+	CHECK(!(loop->wait(10 * MSEC, true) & LOOP_KICK));
 	loop->close();
 }
 
@@ -151,10 +152,56 @@ static void empty_batch(void)
 static void opened_twice(void)
 {
 	open_loop();
-	CHECK(loop->wait(MSEC) == LOOP_TIMER);
-	CHECK(!loop->open(kick_fd));
+	CHECK(loop->wait(MSEC, true) == LOOP_TIMER);
+	CHECK(!loop->open(kick_fd, pressure_fd));
 	kick();
-	CHECK(loop->wait(10000 * MSEC) & LOOP_KICK);
+	CHECK(loop->wait(10000 * MSEC, true) & LOOP_KICK);
+	loop->close();
+}
+
+static void pressure_wakes(void)
+{
+	int far;
+
+	pressure_fd = urgent_open();
+	far = urgent_other_end();
+	open_loop();
+	CHECK(loop->wait(10 * MSEC, true) == LOOP_TIMER);
+	urgent_send(far);
+	CHECK(loop->wait(LOOP_FOREVER, true) == LOOP_PRESSURE);
+	kick();
+	CHECK(loop->wait(LOOP_FOREVER, true) & LOOP_KICK);
+	drain();
+	urgent_read(pressure_fd);
+	/* one more poll may have been in flight */
+	loop->wait(10 * MSEC, true);
+	CHECK(loop->wait(10 * MSEC, true) == LOOP_TIMER);
+	loop->close();
+}
+
+/* What happens while nobody wants to know is reported once somebody does. */
+static void pressure_is_kept(void)
+{
+	int far, i;
+
+	pressure_fd = urgent_open();
+	far = urgent_other_end();
+	open_loop();
+	CHECK(loop->wait(10 * MSEC, true) == LOOP_TIMER);
+	urgent_send(far);
+	for (i = 0; i < 5; i++)
+		CHECK(!(loop->wait(10 * MSEC, false) & LOOP_PRESSURE));
+	CHECK(loop->wait(10 * MSEC, false) == LOOP_TIMER);
+	CHECK(loop->wait(LOOP_FOREVER, true) == LOOP_PRESSURE);
+	loop->close();
+}
+
+static void pressure_unwatched(void)
+{
+	pressure_fd = urgent_open();
+	open_loop();
+	urgent_hang_up(urgent_other_end());
+	CHECK(loop->wait(LOOP_FOREVER, true) == LOOP_UNWATCHED);
 	loop->close();
 }
 
@@ -166,6 +213,9 @@ static const struct test_case cases[] = {
 	{ "kick_during_purge", kick_during_purge },
 	{ "empty_batch", empty_batch },
 	{ "opened_twice", opened_twice },
+	{ "pressure_wakes", pressure_wakes },
+	{ "pressure_is_kept", pressure_is_kept },
+	{ "pressure_unwatched", pressure_unwatched },
 };
 
 TEST_MAIN(cases)

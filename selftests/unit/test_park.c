@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: The Mesh authors */
+/*
+ * Caches of idle threads are emptied, and no slot has two owners, whatever a thread is in
+ * the middle of.
+ */
+#include <pthread.h>
+#include <signal.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "alloc.h"
+#include "central.h"
+#include "park.h"
+#include "tcache.h"
+#include "unit.h"
+
+#define CLS	CLASS_256
+#define SIZE	256
+#define SLOTS	64
+
+static pthread_barrier_t barrier;
+
+static void set_up(void)
+{
+	unit_heap();
+	tcache_init();
+	CHECK_EQ(park_open(), 0);
+}
+
+static void *take(unsigned int cls)
+{
+	void *p = tcache_pop(cls);
+
+	return p ? p : tcache_refill(cls);
+}
+
+static void give(unsigned int cls, void *p)
+{
+	if (!tcache_push(cls, p))
+		tcache_overflow(cls, p);
+}
+
+static size_t cached(unsigned int cls)
+{
+	size_t counts[NR_CLASSES] = { 0 };
+
+	tcache_count(counts);
+	return counts[cls];
+}
+
+/* Fill the bin of a class; afterwards all but a few of its slots are cached. */
+static void fill(unsigned int cls)
+{
+	void *p[SLOTS];
+	unsigned int i;
+
+	for (i = 0; i < SLOTS; i++)
+		p[i] = take(cls);
+	for (i = 0; i < SLOTS; i++)
+		give(cls, p[i]);
+}
+
+static void *filler(void *unused)
+{
+	fill(CLS);
+	fill(CLS + 1);
+	pthread_barrier_wait(&barrier);
+	pthread_barrier_wait(&barrier);
+	/* there is one left in each, and there are more to be had */
+	fill(CLS);
+	CHECK(cached(CLS) >= SLOTS / 2);
+	return unused;
+}
+
+TEST(sleepers_give_back)
+{
+	pthread_t t;
+	size_t live, taken, before;
+
+	set_up();
+	CHECK(!pthread_barrier_init(&barrier, NULL, 2));
+	CHECK(!pthread_create(&t, NULL, filler, NULL));
+	pthread_barrier_wait(&barrier);
+	before = cached(CLS) + cached(CLS + 1);
+	live = centrals[CLS].nr_live + centrals[CLS + 1].nr_live;
+	CHECK(before >= SLOTS);
+	CHECK_EQ(live, before);
+	/* the first look only sees what there is */
+	CHECK_EQ(park_idle(), 0);
+	taken = park_idle();
+	CHECK_EQ(taken, before - 2);
+	CHECK_EQ(cached(CLS), 1);
+	CHECK_EQ(cached(CLS + 1), 1);
+	CHECK_EQ(centrals[CLS].nr_live + centrals[CLS + 1].nr_live, 2);
+	CHECK_EQ(park_idle(), 0);
+	pthread_barrier_wait(&barrier);
+	pthread_join(t, NULL);
+	CHECK_EQ(cached(CLS), 0);
+	CHECK_EQ(centrals[CLS].nr_live, 0);
+	CHECK_EQ(centrals[CLS + 1].nr_live, 0);
+}
+
+/* A thread that is parked, and then ends. */
+static void *leaver(void *unused)
+{
+	fill(CLS);
+	pthread_barrier_wait(&barrier);
+	pthread_barrier_wait(&barrier);
+	return unused;
+}
+
+TEST(parked_threads_end)
+{
+	pthread_t t;
+
+	set_up();
+	CHECK(!pthread_barrier_init(&barrier, NULL, 2));
+	CHECK(!pthread_create(&t, NULL, leaver, NULL));
+	pthread_barrier_wait(&barrier);
+	park_idle();
+	CHECK(park_idle() > 0);
+	pthread_barrier_wait(&barrier);
+	pthread_join(t, NULL);
+	CHECK_EQ(centrals[CLS].nr_live, 0);
+	/* the cache has a new thread, and nothing of the old one */
+	CHECK(!pthread_create(&t, NULL, leaver, NULL));
+	pthread_barrier_wait(&barrier);
+	CHECK(cached(CLS) >= SLOTS / 2);
+	park_idle();
+	CHECK(park_idle() > 0);
+	CHECK_EQ(cached(CLS), 1);
+	pthread_barrier_wait(&barrier);
+	pthread_join(t, NULL);
+}
+
+#define WORKERS		3
+#define HELD		16
+#define MILLISECONDS	3000
+
+static atomic_bool stop;
+static pthread_t workers[WORKERS];
+
+/* As a garbage collector stops a thread: anywhere, and for a while. */
+static void stay(int sig)
+{
+	const struct timespec ts = { .tv_nsec = 300000 };
+
+	(void)sig;
+	nanosleep(&ts, NULL);
+}
+
+/* The first word of a slot has its owner's number, or 0 when it has none. */
+static void *worker(void *arg)
+{
+	uintptr_t me = (uintptr_t)arg;
+	_Atomic uintptr_t *held[HELD];
+	unsigned int i;
+
+	while (!atomic_load_explicit(&stop, memory_order_relaxed)) {
+		for (i = 0; i < HELD; i++)
+			held[i] = take(CLS);
+		for (i = 0; i < HELD; i++)
+			CHECK_EQ(atomic_exchange(held[i], me), 0);
+		for (i = 0; i < HELD; i++)
+			CHECK_EQ(atomic_exchange(held[i], 0), me);
+		for (i = 0; i < HELD; i++)
+			give(CLS, held[i]);
+	}
+	return NULL;
+}
+
+static void *stopper(void *unused)
+{
+	uint64_t rng = 1;
+
+	while (!atomic_load(&stop)) {
+		pthread_kill(workers[unit_random(&rng) % WORKERS], SIGUSR1);
+		usleep(200);
+	}
+	return unused;
+}
+
+static void look_for(unsigned int ms)
+{
+	struct timespec now, begun;
+	size_t taken = 0;
+
+	clock_gettime(CLOCK_MONOTONIC, &begun);
+	do {
+		for (unsigned int i = 0; i < 100; i++)
+			taken += park_idle();
+		clock_gettime(CLOCK_MONOTONIC, &now);
+	} while ((now.tv_sec - begun.tv_sec) * 1000 +
+		 (now.tv_nsec - begun.tv_nsec) / 1000000 < ms);
+	CHECK(taken > 0);
+}
+
+/* Parked all the time, in the middle of everything. */
+static void park_workers(bool stopped)
+{
+	struct sigaction sa = { .sa_handler = stay };
+	pthread_t t;
+	unsigned int i;
+
+	set_up();
+	sigaction(SIGUSR1, &sa, NULL);
+	for (i = 0; i < WORKERS; i++)
+		CHECK(!pthread_create(&workers[i], NULL, worker, (void *)(uintptr_t)(i + 1)));
+	if (stopped)
+		CHECK(!pthread_create(&t, NULL, stopper, NULL));
+	look_for(MILLISECONDS);
+	atomic_store(&stop, true);
+	if (stopped)
+		pthread_join(t, NULL);
+	for (i = 0; i < WORKERS; i++)
+		pthread_join(workers[i], NULL);
+	CHECK_EQ(centrals[CLS].nr_live, 0);
+}
+
+TEST(running_threads)
+{
+	park_workers(false);
+}
+
+TEST(stopped_threads)
+{
+	park_workers(true);
+}
+
+UNIT_MAIN(
+	UNIT(sleepers_give_back),
+	UNIT(parked_threads_end),
+	UNIT(running_threads),
+	UNIT(stopped_threads),
+)

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+/* SPDX-FileCopyrightText: The Mesh authors */
+/*
+ * park.h: taking back what threads that sleep have in their caches.
+ */
+#ifndef MESH_PARK_H
+#define MESH_PARK_H
+
+#include "tcache.h"
+
+/**
+ * park_open() - find out whether it can be done
+ *
+ * Return: 0 or -errno.
+ */
+int park_open(void);
+
+/**
+ * park_idle() - take back what is in caches that look as they did at the last call
+ *
+ * The daemon's, after park_open(). One slot of each class stays with its thread.
+ *
+ * Return: slots that went back to the central lists.
+ */
+size_t park_idle(void);
+
+/**
+ * unpark() - make a parked cache whole again
+ * @tc: the caller's own, which it has made busy
+ */
+void unpark(struct tcache *tc);
+
+#endif /* MESH_PARK_H */
