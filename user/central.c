@@ -168,12 +168,23 @@ static struct span *leave_group(struct span *s)
 
 /* Spans that come and go */
 
+static void set_page_class(const struct span *s, unsigned int cls)
+{
+	unsigned int pages = sizeclasses[s->cls].pages;
+
+	/* mostly one: cheaper than memset() */
+	for (unsigned int i = 0; i < pages; i++)
+		region.page_class[s->page + i] = (uint8_t)cls;
+}
+
+/* On no list yet, as if it were full. */
 static void init_span(struct central *c, struct span *s)
 {
 	const struct sizeclass *sc = &sizeclasses[c->cls];
 
 	memset(s->own, 0, sizeof(s->own));
 	s->cls = (uint8_t)c->cls;
+	s->state = SPAN_FULL;
 	s->group_next = span_id(s);
 	s->head = span_id(s);
 	s->nr_own = 0;
@@ -181,7 +192,7 @@ static void init_span(struct central *c, struct span *s)
 	s->nr_members = 1;
 	for (unsigned int i = 0; i < sc->pages; i++)
 		region.page_span[s->page + i] = span_id(s);
-	memset(&region.page_class[s->page], (int)c->cls, sc->pages);
+	set_page_class(s, c->cls);
 }
 
 /* Make a plain run of a span that is empty and in no group and on no list. */
@@ -189,7 +200,7 @@ static void retire(struct central *c, struct span *s, struct span_list *to)
 {
 	const struct sizeclass *sc = &sizeclasses[c->cls];
 
-	memset(&region.page_class[s->page], CLASS_NONE, sc->pages);
+	set_page_class(s, CLASS_NONE);
 	s->nr_pages = sc->pages;
 	s->cls = CLASS_NONE;
 	s->state = SPAN_LARGE;
@@ -281,6 +292,15 @@ static unsigned int take_word(struct span *s, unsigned int word, uint64_t free,
 	return n;
 }
 
+/* As span_group_live(); most groups are of one. */
+static void group_live(const struct span *head, uint64_t live[SPAN_WORDS])
+{
+	if (likely(head->nr_members == 1))
+		memcpy(live, head->own, sizeof(head->own));
+	else
+		span_group_live(head, live);
+}
+
 /* Slots of word @word that nobody in the group uses. */
 static uint64_t free_slots(const uint64_t live[SPAN_WORDS], unsigned int word,
 			   unsigned int slots)
@@ -311,7 +331,7 @@ static unsigned int take_slots(struct central *c, struct span *head, void **out,
 	uint64_t live[SPAN_WORDS];
 	unsigned int n;
 
-	span_group_live(head, live);
+	group_live(head, live);
 	n = take_word(head, word, free_slots(live, word, slots) & first, out, nr);
 	for (unsigned int i = 1; i <= words && n < nr; i++) {
 		uint64_t free;
@@ -412,8 +432,8 @@ size_t central_meshed_pages(unsigned int cls)
 	return meshed * sizeclasses[cls].pages;
 }
 
-/* Add a fresh span; the lock is dropped while the page heap works. */
-static bool add_span(struct central *c)
+/* A fresh span, on no list; the lock is dropped while the page heap works. */
+static struct span *add_span(struct central *c)
 {
 	struct span *s;
 
@@ -423,23 +443,23 @@ static bool add_span(struct central *c)
 		init_span(c, s);
 	lock_acquire(&c->lock);
 	if (!s)
-		return false;
+		return NULL;
 	c->nr_spans++;
 	c->nr_groups++;
-	list_group(c, s);
 	count_span();
-	return true;
+	return s;
 }
 
 unsigned int central_refill(unsigned int cls, void **out, unsigned int nr)
 {
 	struct central *c = &centrals[cls];
+	struct span *s;
 	unsigned int n;
 
 	lock_acquire(&c->lock);
 	n = take_partial(c, out, nr);
-	while (n < nr && add_span(c))
-		n += take_partial(c, out + n, nr - n);
+	while (n < nr && (s = add_span(c)))
+		n += take_slots(c, s, out + n, nr - n);
 	c->nr_refills++;
 	lock_release(&c->lock);
 	return n;
@@ -472,13 +492,18 @@ static struct span *span_of_slot(struct central *c, const void *p)
 	return s;
 }
 
-/* The slot of @s that starts @offset bytes into it; abort if none does. */
+/*
+ * The slot of @s that starts @offset bytes into it; abort if none does. What is below the
+ * quotient tells whether there is a remainder (Lemire, Kaser and Kurz, "Faster remainder by
+ * direct computation", 2019): one more byte adds the magic number.
+ */
 static size_t slot_at(struct central *c, struct span *s, const struct sizeclass *sc,
 		      size_t offset)
 {
-	size_t slot = offset * sc->magic >> SIZECLASS_SHIFT;
+	uint64_t product = offset * sc->magic;
+	size_t slot = product >> SIZECLASS_SHIFT;
 
-	if (unlikely(slot >= sc->slots || slot * sc->size != offset))
+	if (unlikely(slot >= sc->slots || (product & SIZECLASS_MASK) >= sc->magic))
 		bad_return(c, span_addr(s) + offset, s, true);
 	return slot;
 }

@@ -22,7 +22,7 @@ void *large_alloc(size_t size, size_t align, bool *zero)
 
 static bool is_free_state(const struct span *s)
 {
-	return s->state == SPAN_CLEAN || s->state == SPAN_DIRTY || s->state == SPAN_PURGING;
+	return s->state >= SPAN_CLEAN && s->state <= SPAN_PURGING;
 }
 
 _Noreturn MESH_COLD static void bad_large(const void *p, const struct span *s)

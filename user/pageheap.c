@@ -327,15 +327,60 @@ static bool absorb(struct pageheap *ph, struct span *s, struct span *next, size_
 	return true;
 }
 
+static void count_recent(struct pageheap *ph, size_t pages)
+{
+	ph->recent_pages += pages;
+	ph->dirty.pages += pages;
+}
+
+/* Keep the run @s as it is, unless it is long, or enough are kept. */
+static bool keep_recent(struct pageheap *ph, struct span *s)
+{
+	if (s->nr_pages > RECENT_LENGTHS || ph->recent_pages + s->nr_pages > RECENT_PAGES)
+		return false;
+	s->state = SPAN_RECENT;
+	s->cls = 0;
+	span_list_add_head(&ph->recent[s->nr_pages], s);
+	count_recent(ph, s->nr_pages);
+	return true;
+}
+
+/* Its pages have their tags still. */
+static struct span *take_recent(struct pageheap *ph, size_t nr_pages)
+{
+	struct span *s;
+
+	if (nr_pages > RECENT_LENGTHS || !ph->recent[nr_pages].first)
+		return NULL;
+	s = span_at(ph->recent[nr_pages].first);
+	span_list_del(&ph->recent[nr_pages], s);
+	count_recent(ph, -nr_pages);
+	s->state = SPAN_LARGE;
+	return s;
+}
+
+/* Let all recent runs join their neighbours. */
+static void drain_recent(struct pageheap *ph)
+{
+	for (size_t nr = 1; nr <= RECENT_LENGTHS && ph->recent_pages; nr++) {
+		struct span *s;
+
+		while ((s = take_recent(ph, nr)))
+			insert_run(ph, s, SPAN_DIRTY);
+	}
+}
+
 /* Into the dirty run that follows, and then into a clean one. */
 static bool extend_locked(struct pageheap *ph, struct span *s, size_t nr_pages)
 {
 	size_t end = (size_t)s->page + s->nr_pages;
 	size_t more = nr_pages - s->nr_pages;
-	struct span *dirty = free_neighbour(ph, end, SPAN_DIRTY);
-	size_t warm = dirty ? min_size(dirty->nr_pages, more) : 0;
-	struct span *clean = NULL;
+	struct span *clean = NULL, *dirty;
+	size_t warm;
 
+	drain_recent(ph);
+	dirty = free_neighbour(ph, end, SPAN_DIRTY);
+	warm = dirty ? min_size(dirty->nr_pages, more) : 0;
 	if (warm < more) {
 		clean = clean_behind(ph, end + warm, more - warm);
 		if (!clean || clean->nr_pages < more - warm)
@@ -384,20 +429,37 @@ static struct span *join_run(struct pageheap *ph, size_t nr_pages)
 	return NULL;
 }
 
+/* Recent runs are whole for their own length only. */
+static struct span *find_dirty(struct pageheap *ph, size_t nr_pages)
+{
+	struct span *s = find_run(&ph->dirty, nr_pages);
+
+	if (ph->recent_pages && (!s || s->nr_pages != nr_pages)) {
+		drain_recent(ph);
+		s = find_run(&ph->dirty, nr_pages);
+	}
+	return s;
+}
+
 /* Warm pages first, unless zeros are wanted. */
 static struct span *find_either(struct pageheap *ph, size_t nr_pages, bool want_zero)
 {
-	struct span *s = find_run(want_zero ? &ph->clean : &ph->dirty, nr_pages);
+	struct span *s = want_zero ? find_run(&ph->clean, nr_pages) : find_dirty(ph, nr_pages);
 
-	return s ? s : find_run(want_zero ? &ph->dirty : &ph->clean, nr_pages);
+	if (s)
+		return s;
+	return want_zero ? find_dirty(ph, nr_pages) : find_run(&ph->clean, nr_pages);
 }
 
 static struct span *alloc_locked(struct pageheap *ph, size_t nr_pages, size_t align,
 				 bool *zero)
 {
 	size_t need = nr_pages + align - 1;
-	struct span *s = find_either(ph, need, zero != NULL);
+	struct span *s = need == nr_pages && !zero ? take_recent(ph, nr_pages) : NULL;
 
+	if (s)
+		return s;
+	s = find_either(ph, need, zero != NULL);
 	if (nr_pages >= PAGEHEAP_EXACT && align == 1 && !zero &&
 	    (!s || s->state == SPAN_CLEAN)) {
 		struct span *joint = join_run(ph, nr_pages);
@@ -561,7 +623,7 @@ bool pageheap_free(struct pageheap *ph, struct span *s)
 	}
 	lock_acquire(&ph->lock);
 	valid = s->state == SPAN_LARGE;
-	if (valid)
+	if (valid && !keep_recent(ph, s))
 		insert_run(ph, s, SPAN_DIRTY);
 	lock_release(&ph->lock);
 	return valid;
@@ -610,6 +672,7 @@ struct span *pageheap_purge_begin(struct pageheap *ph)
 	struct span *s;
 
 	lock_acquire(&ph->lock);
+	drain_recent(ph);
 	s = longest_dirty(ph);
 	if (s) {
 		bin_del(ph, s);

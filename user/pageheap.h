@@ -5,7 +5,8 @@
  * backend, can be meshed), one for anonymous memory (everything larger up to
  * RUN_MAX_PAGES). Each keeps its free runs in bins by length, clean ones (known
  * to read as zero) apart from dirty ones, coalesced with neighbours of their
- * kind, and grows at its planned addresses chunk by chunk.
+ * kind, and grows at its planned addresses chunk by chunk. Short runs that were freed
+ * last are kept apart and whole: most spans have the length of those that died just now.
  *
  * Dirty runs are given back when they have not been used for a second (pace.c). They
  * are not kept beyond a part of the heap when other memory would be touched instead.
@@ -29,6 +30,10 @@
  */
 #define PAGEHEAP_EXACT	256
 #define PAGEHEAP_BINS	(PAGEHEAP_EXACT + 5 * 4 + 1)
+
+/* Lengths in pages that are kept whole, and how many pages of them. */
+#define RECENT_LENGTHS	8
+#define RECENT_PAGES	256
 
 /**
  * struct pageheap_kind - free runs of one kind
@@ -68,7 +73,9 @@ struct pageheap_ops {
  * @dirty_share: dirty pages beyond in_use / dirty_share are not kept for long
  * @nr_pages: pages mapped; CLEAN + DIRTY + PURGING + LOST + in use
  * @clean: free runs that read as zero
- * @dirty: free runs with old contents
+ * @dirty: free runs with old contents; @pages counts the recent ones as well
+ * @recent: short dirty runs that were freed last, by length
+ * @recent_pages: sum of their lengths
  * @purging: runs a system call is busy with
  * @lost: runs that could not be purged
  * @purging_pages: sum of their lengths
@@ -86,6 +93,8 @@ struct pageheap {
 	size_t nr_pages;
 	struct pageheap_kind clean;
 	struct pageheap_kind dirty;
+	struct span_list recent[RECENT_LENGTHS + 1];
+	size_t recent_pages;
 	struct span_list purging;
 	struct span_list lost;
 	size_t purging_pages;

@@ -47,6 +47,7 @@ struct sizeclass {
 };
 
 #define SIZECLASS_SHIFT	40
+#define SIZECLASS_MASK	(((uint64_t)1 << SIZECLASS_SHIFT) - 1)
 
 extern const struct sizeclass sizeclasses[NR_CLASSES];
 extern uint8_t sizeclass_table[SIZE_TABLE_LEN];

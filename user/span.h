@@ -33,6 +33,7 @@ enum span_state {
 	SPAN_UNUSED,	/* descriptor on the free list */
 	SPAN_CLEAN,	/* free run that reads as zero */
 	SPAN_DIRTY,	/* free run with old contents */
+	SPAN_RECENT,	/* the same, kept whole for the next request of that length */
 	SPAN_PURGING,	/* free run that is being given back to the system */
 	SPAN_LOST,	/* run that could not be given back and must not be used yet */
 	SPAN_LARGE,	/* run that is one object */

@@ -21,7 +21,7 @@
 
 /* Bytes, slots that a bin may hold, at most 255, and what a new bin asks for. */
 #define TCACHE_BIN_BYTES	16384
-#define TCACHE_BIN_MAX		128
+#define TCACHE_BIN_MAX		255
 #define TCACHE_BIN_MIN		2
 #define TCACHE_BATCH_START	4
 

@@ -50,17 +50,55 @@ TEST(dirty_neighbours_coalesce)
 	struct span *a, *b, *c;
 
 	unit_heap();
-	a = pageheap_alloc(&heap_anon, 2, 1, NULL);
-	b = pageheap_alloc(&heap_anon, 3, 1, NULL);
-	c = pageheap_alloc(&heap_anon, 4, 1, NULL);
+	a = pageheap_alloc(&heap_anon, 12, 1, NULL);
+	b = pageheap_alloc(&heap_anon, 13, 1, NULL);
+	c = pageheap_alloc(&heap_anon, 14, 1, NULL);
 	CHECK(a && b && c);
 	CHECK(pageheap_free(&heap_anon, a));
 	CHECK(pageheap_free(&heap_anon, c));
 	CHECK_EQ(free_runs(&heap_anon.dirty), 2);
 	CHECK(pageheap_free(&heap_anon, b));
 	CHECK_EQ(free_runs(&heap_anon.dirty), 1);
-	CHECK_EQ(pageheap_dirty(&heap_anon), 9);
+	CHECK_EQ(pageheap_dirty(&heap_anon), 39);
 	check_sums(&heap_anon, 0);
+}
+
+TEST(recent_runs_stay_whole_for_their_length)
+{
+	struct span *run[4];
+	uint32_t first;
+
+	unit_heap();
+	for (unsigned int i = 0; i < 4; i++)
+		run[i] = pageheap_alloc(&heap_arena, 2, 1, NULL);
+	first = run[0]->page;
+	for (unsigned int i = 0; i < 4; i++)
+		CHECK(pageheap_free(&heap_arena, run[i]));
+	CHECK_EQ(pageheap_dirty(&heap_arena), 8);
+	check_sums(&heap_arena, 0);
+	CHECK(pageheap_alloc(&heap_arena, 2, 1, NULL) == run[3]);
+	CHECK(pageheap_free(&heap_arena, run[3]));
+	CHECK(!pageheap_free(&heap_arena, run[3]));
+	/* and join for another */
+	CHECK_EQ(pageheap_alloc(&heap_arena, 7, 1, NULL)->page, first);
+	check_sums(&heap_arena, 7);
+	CHECK_EQ(pageheap_purge(&heap_arena, SIZE_MAX), 1);
+}
+
+TEST(recent_runs_are_bounded)
+{
+	static struct span *run[2 * RECENT_PAGES];
+
+	unit_heap();
+	for (unsigned int i = 0; i < ARRAY_SIZE(run); i++)
+		run[i] = pageheap_alloc(&heap_arena, 1, 1, NULL);
+	for (unsigned int i = 0; i < ARRAY_SIZE(run); i++)
+		CHECK(pageheap_free(&heap_arena, run[i]));
+	CHECK_EQ(heap_arena.recent_pages, RECENT_PAGES);
+	CHECK_EQ(free_runs(&heap_arena.dirty), 1);
+	CHECK_EQ(pageheap_purge(&heap_arena, SIZE_MAX), ARRAY_SIZE(run));
+	CHECK_EQ(heap_arena.recent_pages, 0);
+	check_sums(&heap_arena, 0);
 }
 
 TEST(free_twice_is_refused)
@@ -143,12 +181,12 @@ TEST(purging_runs_are_nobodys)
 	struct span *a, *b, *c, *busy;
 
 	unit_heap();
-	a = pageheap_alloc(&heap_anon, 2, 1, NULL);
-	b = pageheap_alloc(&heap_anon, 3, 1, NULL);
-	c = pageheap_alloc(&heap_anon, 4, 1, NULL);
+	a = pageheap_alloc(&heap_anon, 12, 1, NULL);
+	b = pageheap_alloc(&heap_anon, 13, 1, NULL);
+	c = pageheap_alloc(&heap_anon, 14, 1, NULL);
 	pageheap_free(&heap_anon, b);
 	busy = pageheap_purge_begin(&heap_anon);
-	CHECK(busy && busy->state == SPAN_PURGING && busy->nr_pages == 3);
+	CHECK(busy && busy->state == SPAN_PURGING && busy->nr_pages == 13);
 	CHECK(!pageheap_purge_begin(&heap_anon));
 	pageheap_free(&heap_anon, a);
 	pageheap_free(&heap_anon, c);
@@ -400,5 +438,6 @@ UNIT_MAIN(UNIT(chunk_is_one_clean_run), UNIT(dirty_neighbours_coalesce),
 	  UNIT(child_purges_what_was_being_purged), UNIT(alignment), UNIT(resize),
 	  UNIT(best_fit_of_long_runs), UNIT(resize_at_the_end),
 	  UNIT(short_warm_run_is_extended), UNIT(dirty_pages_are_bounded),
+	  UNIT(recent_runs_stay_whole_for_their_length), UNIT(recent_runs_are_bounded),
 	  UNIT(random_runs), UNIT(out_of_memory),
 	  UNIT(foreign_mapping))
