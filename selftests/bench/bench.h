@@ -74,6 +74,13 @@ void memory_read(struct memory *m);
 void memory_read_of(pid_t pid, struct memory *m);
 
 /**
+ * mappings() - count the mappings of this process
+ *
+ * Return: lines of its maps in /proc; 0 if that cannot be read.
+ */
+long mappings(void);
+
+/**
  * map_or_die() - zeroed memory that does not come from malloc
  * @len: bytes
  *

@@ -66,8 +66,8 @@ static struct memory report(const char *when, size_t live)
 	memory_read(&m);
 	m.pss_kb -= table_kb;
 	m.rss_kb -= table_kb;
-	printf("%-12s live %zu kB, PSS %ld kB, RSS %ld kB\n", when, live >> 10, m.pss_kb,
-	       m.rss_kb);
+	printf("%-12s live %zu kB, PSS %ld kB, RSS %ld kB, %ld mappings\n", when, live >> 10,
+	       m.pss_kb, m.rss_kb, mappings());
 	fflush(stdout);
 	return m;
 }
@@ -255,8 +255,8 @@ int main(int argc, char **argv)
 	report("freed:", live);
 	m = idle(live);
 	wrong = count_wrong();
-	printf("result: live_kb=%zu pss_kb=%ld rss_kb=%ld objects_wrong=%zu\n", live >> 10,
-	       m.pss_kb, m.rss_kb, wrong);
+	printf("result: live_kb=%zu pss_kb=%ld rss_kb=%ld mappings=%ld objects_wrong=%zu\n",
+	       live >> 10, m.pss_kb, m.rss_kb, mappings(), wrong);
 	free_rest();
 	return wrong != 0;
 }

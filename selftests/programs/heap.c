@@ -48,6 +48,12 @@ void heap_rewrite(struct heap *h, size_t i, uint64_t generation)
 		payload_fill(h->object[i], size_of(h, i), content_of(h, i, generation));
 }
 
+size_t heap_contents(const struct heap *h, size_t i, uint64_t generation, unsigned char *to)
+{
+	payload_fill(to, size_of(h, i), content_of(h, i, generation));
+	return size_of(h, i);
+}
+
 size_t heap_wrong(const struct heap *h, uint64_t generation)
 {
 	size_t i, wrong = 0;

@@ -10,6 +10,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Size of the largest object. */
+#define HEAP_OBJECT_MAX	256
+
 /**
  * struct heap - objects of random sizes
  * @objects: entries in the table
@@ -38,6 +41,17 @@ void heap_make(struct heap *h, size_t objects, unsigned int free_percent, uint64
  * @generation: part of the new contents; 0 is what heap_make() wrote
  */
 void heap_rewrite(struct heap *h, size_t i, uint64_t generation);
+
+/**
+ * heap_contents() - what an object is to have
+ * @h: the heap
+ * @i: index of the object
+ * @generation: of its contents
+ * @to: receives them, at most HEAP_OBJECT_MAX bytes
+ *
+ * Return: size of the object.
+ */
+size_t heap_contents(const struct heap *h, size_t i, uint64_t generation, unsigned char *to);
 
 /**
  * heap_wrong() - count the live objects that have not the contents they should

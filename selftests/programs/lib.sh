@@ -3,8 +3,9 @@
 # shellcheck shell=bash
 #
 # lib.sh - what the tests share; sourced. Set by run.sh: PRELOAD (the library under
-# test), PROGRAMS (this directory), HELPERS and BENCH (where our C programs are), SLOW
-# (not empty under emulation). The current directory is empty and the test's own.
+# test), PROGRAMS (this directory), HELPERS, BENCH and MALLOC (where our C programs are),
+# SLEEPER (one of them), SLOW (not empty under emulation). The current directory is empty and
+# the test's own.
 
 set -eu
 
@@ -60,6 +61,28 @@ merged_pages()
 	cat "$sysfs/pages_merged_total" 2>/dev/null || echo 0
 }
 
+# change_setting FILE VALUE: until the test ends, in a virtual machine. A machine's own settings
+# are not changed; the word in brackets is the present one where there is a choice of some.
+settings=()
+change_setting()
+{
+	[ -n "${MESH_IN_VM:-}" ] || skip "the machine's own settings are not changed"
+	[ -w "$1" ] || skip "there is no $1"
+	settings+=("$1" "$(sed 's/.*\[\(.*\)\].*/\1/' "$1")")
+	echo "$2" >"$1"
+}
+
+at_exit()
+{
+	local i
+
+	[ ! -e stderr ] || cat stderr
+	for ((i = 0; i < ${#settings[@]}; i += 2)); do
+		echo "${settings[i + 1]}" >"${settings[i]}"
+	done
+}
+trap at_exit EXIT
+
 # The memfd backend has no counters outside of the process: what it prints at its end
 # is on standard error, or in logs.
 by_memfd()
@@ -74,7 +97,6 @@ watch_merges()
 	if by_memfd; then
 		export MESH_STATS=1
 		exec 2>stderr
-		trap 'cat stderr' EXIT
 	fi
 }
 

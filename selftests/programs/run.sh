@@ -3,7 +3,7 @@
 # SPDX-FileCopyrightText: The Mesh authors
 #
 # run.sh [--preload LIB] [--backend helper|memfd|none] [--native | --vm [--kernel 6.12|6.1|7.3]]
-#        [--list] [NAME...]
+#        [--list] [--all] [--traps] [NAME...]
 #
 # Run real programs, unchanged, with libmesh.so preloaded, and check what they print.
 # Output is TAP. --native (the default) runs them here, with the module if it is
@@ -13,6 +13,9 @@
 # lib.sh at hand: exit code 0 is a pass, 4 a skip whose reason is the last line of the
 # output, all else a failure. Its header may say "# timeout: SECONDS" (default 60;
 # several times that under emulation). Lines "info: ..." are shown also for a pass.
+# Those with a line "# trap: ..." are what --traps runs: what has gone wrong in other
+# allocators that mesh. Those with a line "# slow" are left out under emulation, unless they
+# are asked for by name, --traps or --all.
 
 set -eu
 
@@ -23,6 +26,7 @@ preload=
 where=native
 kernel=6.12
 backend=
+all=
 names=()
 
 usage()
@@ -31,13 +35,19 @@ usage()
 	exit "$1"
 }
 
+# tests_with [-L] REGEX: the names of those that have such a line, or with -L have none.
+tests_with()
+{
+	(cd "$here/tests" && grep -l "$@" ./*.sh) | sed 's,^./,,; s,.sh$,,'
+}
+
 list_tests()
 {
-	local file
-
-	for file in "$here"/tests/*.sh; do
-		basename "$file" .sh
-	done
+	if [ "${MESH_IN_VM:-}" = tcg ] && [ -z "$all" ]; then
+		tests_with -L '^# slow$'
+	else
+		tests_with .
+	fi
 }
 
 while [ $# -gt 0 ]; do
@@ -48,6 +58,8 @@ while [ $# -gt 0 ]; do
 	--vm) where=vm; shift ;;
 	--native) where=native; shift ;;
 	--list) list_tests; exit 0 ;;
+	--all) all=--all; shift ;;
+	--traps) mapfile -t -O ${#names[@]} names < <(tests_with '^# trap: '); shift ;;
 	--help) usage 0 ;;
 	--*) usage 2 >&2 ;;
 	*) names+=("$1"); shift ;;
@@ -62,13 +74,14 @@ if [ $where = vm ]; then
 		set -- -- "$here/run.sh"
 	fi
 	exec "$top/selftests/vm/vm.sh" --kernel "$kernel" --rootfs --mem 2048 --timeout 900 \
-		"$@" ${backend:+--backend "$backend"} "${names[@]}"
+		"$@" ${backend:+--backend "$backend"} $all "${names[@]}"
 fi
 
 export PRELOAD=${preload:-$build/user/libmesh.so}
 PRELOAD=$(readlink -f "$PRELOAD" || true)
 [ -e "$PRELOAD" ] || { echo "run.sh: no library to preload; ./run build" >&2; exit 2; }
 export PROGRAMS=$here HELPERS=$build/selftests/programs BENCH=$build/selftests/bench
+export MALLOC=$build/selftests/malloc SLEEPER=$build/selftests/unit-mesher/sleeper
 export LC_ALL=C.UTF-8
 unset LD_PRELOAD MESH_VERBOSE MESH_BACKEND MESH_PERIOD_MS MESH_STATS
 [ -z "$backend" ] || export MESH_BACKEND=$backend

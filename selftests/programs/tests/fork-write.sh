@@ -2,6 +2,7 @@
 # SPDX-FileCopyrightText: The Mesh authors
 # shellcheck shell=bash source=selftests/programs/lib.sh
 #
+# trap: fork with writers
 # timeout: 60
 #
 # A process forks while its threads write: no child sees a write of the parent or of

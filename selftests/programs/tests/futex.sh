@@ -2,10 +2,11 @@
 # SPDX-FileCopyrightText: The Mesh authors
 # shellcheck shell=bash source=selftests/programs/lib.sh
 #
+# trap: shared futexes
 # timeout: 60
 #
 # Threads that wait on futexes in the heap which are not marked private, directly and
-# through std::future, lose no wake-up when the pages are merged meanwhile.
+# through std::promise and std::async, lose no wake-up when the pages are merged meanwhile.
 
 . "$PROGRAMS/lib.sh"
 

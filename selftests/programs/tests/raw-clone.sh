@@ -2,6 +2,7 @@
 # SPDX-FileCopyrightText: The Mesh authors
 # shellcheck shell=bash source=selftests/programs/lib.sh
 #
+# trap: forks without handlers
 # timeout: 90
 #
 # Forks by system call, without the handlers of the C library, while the heap is meshed:

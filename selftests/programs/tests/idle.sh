@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: MIT
+# SPDX-FileCopyrightText: The Mesh authors
+# shellcheck shell=bash source=selftests/programs/lib.sh
+#
+# trap: no free, no meshing
+# slow
+# timeout: 60
+#
+# A process that has freed most of its objects and then sleeps gets smaller by itself.
+
+. "$PROGRAMS/lib.sh"
+
+watch_merges
+mesh "$SLEEPER" -n "$(pick 200000 80000)" -t "$(pick 6 10)" -d 30 >out || fail "$(cat out)"
+sed 's/^/info: /' out
+must_have_merged
