@@ -257,26 +257,36 @@ static void mh_unlock_page(struct page *page)
 	put_page(page);
 }
 
-/* Return: 0 with @up->to locked; an errno; or 1 to be called again. */
-static int mh_copy_up_page(struct mh_copy_up *up)
+/* Context: @up->to locked. Return: like mh_copy_up_locked(). */
+static int mh_copy_up_from(struct mh_copy_up *up)
 {
 	int ret;
 
-	up->to = mh_slot_lock(up->family, up->layer->base + up->index, SGP_WRITE);
-	if (IS_ERR(up->to))
-		return PTR_ERR(up->to);
 	up->from = mh_slot_lock(up->family, up->slot, SGP_CACHE);
-	if (IS_ERR(up->from)) {
-		mh_unlock_page(up->to);
+	if (IS_ERR(up->from))
 		return PTR_ERR(up->from);
-	}
 	ret = mh_copy_up_locked(up);
 	mh_unlock_page(up->from);
+	return ret;
+}
+
+/* Return: 0 with @up->to locked; an errno; or 1 to be called again. */
+static int mh_copy_up_page(struct mh_copy_up *up)
+{
+	pgoff_t home = up->layer->base + up->index;
+	int ret;
+
+	up->to = mh_slot_lock(up->family, home, SGP_WRITE);
+	if (IS_ERR(up->to))
+		return PTR_ERR(up->to);
+	ret = mh_copy_up_from(up);
 	if (ret)
 		mh_unlock_page(up->to);
+	if (ret < 0)
+		mh_slot_forget(up->family, home);
 	/* Another member of the group was faster, or the owner has freed the slot. */
 	if (ret == 1) {
-		mh_drop_spare(up->family, up->layer, up->layer->base + up->index);
+		mh_drop_spare(up->family, up->layer, home);
 		mh_drop_spare(up->family, up->owner, up->slot);
 	}
 	return ret;
@@ -341,6 +351,11 @@ int mh_copy_up(struct mh_family *family, struct mh_layer *layer, pgoff_t index,
 	return err;
 }
 
+static int mh_copy_up_index(struct mh_family *family, struct mh_layer *layer, pgoff_t index)
+{
+	return mh_copy_up(family, layer, index, NULL);
+}
+
 /*
  * A process that forks has other threads, which may write until the TLB is flushed, and that is
  * not before the end of the fork. A page that is copied during it must not be older than what they
@@ -361,7 +376,7 @@ static int mh_copy_up_if_held(struct mh_arena *arena, pgoff_t index, pgoff_t slo
 	if (xa_load(&layer->lent, slot) || mh_next_held(arena->family, slot, slot) != slot)
 		return 0;
 	mh_stop_writers(arena->family, layer, index, slot);
-	return mh_copy_up(arena->family, mh_layer_upper(layer), index, NULL);
+	return mh_copy_up_index(arena->family, mh_layer_upper(layer), index);
 }
 
 /* Those that are at home, and groups whose slot is of the layer's own region. */
@@ -483,6 +498,28 @@ static pgoff_t mh_next_seen(struct mh_family *family, struct mh_layer *layer, pg
 	return end;
 }
 
+/*
+ * Have @fn do something to each index in a range that the layer may see something at, further down.
+ * Return: 0, the first errno of @fn, or -EINTR for a fatal signal.
+ */
+static int mh_for_each_seen(struct mh_family *family, struct mh_layer *layer, pgoff_t first,
+			    pgoff_t end, int (*fn)(struct mh_family *family,
+						   struct mh_layer *layer, pgoff_t index))
+{
+	pgoff_t index;
+	int err = 0;
+
+	end = min(end, layer->inherit_end);
+	index = mh_next_seen(family, layer, first, end);
+	for (; index < end && !err; index = mh_next_seen(family, layer, index + 1, end)) {
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		err = fn(family, layer, index);
+		cond_resched();
+	}
+	return err;
+}
+
 /**
  * mh_copy_up_range - make a layer independent of the ones below it in a range
  * @family: whose
@@ -495,18 +532,7 @@ static pgoff_t mh_next_seen(struct mh_family *family, struct mh_layer *layer, pg
 int mh_copy_up_range(struct mh_family *family, struct mh_layer *layer, pgoff_t first,
 		     pgoff_t end)
 {
-	pgoff_t index;
-	int err = 0;
-
-	end = min(end, layer->inherit_end);
-	index = mh_next_seen(family, layer, first, end);
-	for (; index < end && !err; index = mh_next_seen(family, layer, index + 1, end)) {
-		if (fatal_signal_pending(current))
-			return -EINTR;
-		err = mh_copy_up(family, layer, index, NULL);
-		cond_resched();
-	}
-	return err;
+	return mh_for_each_seen(family, layer, first, end, mh_copy_up_index);
 }
 
 /* Context: the slot's folio locked, and checked. */
@@ -520,37 +546,46 @@ static int mh_hide_locked(struct mh_copy_up *up)
 }
 
 /*
- * The same as for a copy-up, but with zeroes instead of the contents. A group is seen as a
- * whole or not at all, as a copy-up for one member has to do for all: so it is copied, and
- * the caller lets the index leave it.
+ * A group is seen as a whole or not at all, as a copy-up for one member has to do for all: so it
+ * is copied, and the caller lets the index leave it.
  *
  * Return: 0, an errno, or 1 to be called again.
  */
-static int mh_hide(struct mh_family *family, struct mh_layer *layer, pgoff_t index)
+static int mh_hide_page(struct mh_copy_up *up)
 {
-	struct mh_copy_up up = { .family = family, .layer = layer, .index = index };
 	bool shared = false;
 	int ret = 1;
 
-	up.slot = mh_resolve(layer, index, &up.owner);
-	if (up.owner == layer)
-		return 0;
-	up.from = mh_slot_page(family, up.slot);
-	if (IS_ERR(up.from))
-		return PTR_ERR(up.from);
-	lock_page(up.from);
-	if (mh_slot_page_is(family, up.from, up.slot) && mh_looks_through(&up, index)) {
-		shared = xa_load(&up.owner->groups, up.slot);
-		ret = shared ? 0 : mh_hide_locked(&up);
+	up->from = mh_slot_page(up->family, up->slot);
+	if (IS_ERR(up->from))
+		return PTR_ERR(up->from);
+	lock_page(up->from);
+	if (mh_slot_page_is(up->family, up->from, up->slot) && mh_looks_through(up, up->index)) {
+		shared = xa_load(&up->owner->groups, up->slot);
+		ret = shared ? 0 : mh_hide_locked(up);
 	}
-	unlock_page(up.from);
-	put_page(up.from);
+	mh_unlock_page(up->from);
 	if (ret == 1)
-		mh_drop_spare(family, up.owner, up.slot);
+		mh_drop_spare(up->family, up->owner, up->slot);
 	if (!shared)
 		return ret;
-	mh_stop_writers(family, up.owner, index, up.slot);
-	return mh_copy_up(family, layer, index, NULL);
+	mh_stop_writers(up->family, up->owner, up->index, up->slot);
+	return mh_copy_up_index(up->family, up->layer, up->index);
+}
+
+/* The same as for a copy-up, but with zeroes instead of the contents. */
+static int mh_hide(struct mh_family *family, struct mh_layer *layer, pgoff_t index)
+{
+	struct mh_copy_up up = { .family = family, .layer = layer, .index = index };
+	int ret;
+
+	do {
+		up.slot = mh_resolve(layer, index, &up.owner);
+		if (up.owner == layer)
+			return 0;
+		ret = mh_hide_page(&up);
+	} while (ret == 1);
+	return ret;
 }
 
 /**
@@ -565,18 +600,5 @@ static int mh_hide(struct mh_family *family, struct mh_layer *layer, pgoff_t ind
  */
 int mh_hide_range(struct mh_family *family, struct mh_layer *layer, pgoff_t first, pgoff_t end)
 {
-	pgoff_t index;
-	int ret = 0;
-
-	end = min(end, layer->inherit_end);
-	index = mh_next_seen(family, layer, first, end);
-	while (index < end && ret >= 0) {
-		if (fatal_signal_pending(current))
-			return -EINTR;
-		ret = mh_hide(family, layer, index);
-		if (!ret)
-			index = mh_next_seen(family, layer, index + 1, end);
-		cond_resched();
-	}
-	return min(ret, 0);
+	return mh_for_each_seen(family, layer, first, end, mh_hide);
 }

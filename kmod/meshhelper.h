@@ -260,6 +260,7 @@ unsigned long mh_store_count(struct mh_family *family, pgoff_t first, pgoff_t en
 bool mh_slot_present(struct mh_family *family, pgoff_t slot);
 struct page *mh_slot_page(struct mh_family *family, pgoff_t slot);
 struct page *mh_slot_lock(struct mh_family *family, pgoff_t slot, enum sgp_type sgp);
+void mh_slot_forget(struct mh_family *family, pgoff_t slot);
 bool mh_slot_page_is(struct mh_family *family, struct page *page, pgoff_t slot);
 int mh_page_refs(struct page *page);
 bool mh_page_held(struct page *page, int ours);

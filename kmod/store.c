@@ -158,6 +158,24 @@ struct page *mh_slot_lock(struct mh_family *family, pgoff_t slot, enum sgp_type 
 	return err ? ERR_PTR(err) : mh_slot_lock(family, slot, SGP_CACHE);
 }
 
+/**
+ * mh_slot_forget - free the page of a slot if nothing was ever made of it
+ * @family: whose store
+ * @slot: page of the store
+ *
+ * That is what reclaim may do at any time to a page that is not dirty, not locked, and that nobody
+ * else refers to or maps: who comes for it later finds a new one of zeroes. A page with contents is
+ * dirty from before it is unlocked for the first time. Who has just found the page has a reference
+ * to it. So this is best effort: what is on another CPU's list stays.
+ *
+ * Context: process, no folio lock; sleeps.
+ */
+void mh_slot_forget(struct mh_family *family, pgoff_t slot)
+{
+	mh_drain_local();
+	invalidate_mapping_pages(family->store, slot, slot);
+}
+
 /* With @page locked: is it still that of @slot? */
 bool mh_slot_page_is(struct mh_family *family, struct page *page, pgoff_t slot)
 {

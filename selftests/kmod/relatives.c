@@ -218,6 +218,41 @@ TEST_F(relatives, beyond_the_end)
 	EXPECT_EQ('a', peek(page_at(&self->a, 1)));
 }
 
+/* In a child: its parent's first page cannot be copied. */
+static int write_to_lost_page(struct arena a)
+{
+	char byte = 'w';
+	struct iovec local = { &byte, 1 }, remote = { page_at(&a, 0), 1 };
+	long long resident;
+
+	a.fd = device_open();
+	*page_at(&a, 1) = 'w';
+	resident = fdinfo_value(&a, "mesh-resident");
+	if (process_vm_writev(getpid(), &local, 1, &remote, 1, 0) != -1 || errno != EFAULT)
+		return 1;
+	return fdinfo_value(&a, "mesh-resident") == resident ? 0 : 2;
+}
+
+static void survive(int number)
+{
+	(void)number;
+}
+
+/* A copy-up that fails leaves no page behind. */
+TEST_F(relatives, copy_of_lost_page)
+{
+	pid_t pid;
+
+	memset(self->a.base, 'p', 2 * PAGE);
+	signal(SIGBUS, survive);
+	if (madvise(self->a.base, PAGE, MADV_HWPOISON) && errno == EINVAL)
+		SKIP(return, "the kernel does not handle memory errors");
+	pid = fork();
+	if (!pid)
+		_exit(write_to_lost_page(self->a));
+	EXPECT_EQ(0, exit_code(pid));
+}
+
 /* A multiple of 8, as much as this kernel can take. */
 #define RACE_PAGES	(scaled(512) * 8UL)
 
