@@ -353,7 +353,7 @@ void mh_vm_open(struct vm_area_struct *vma);
 int mh_shrink_init(void);
 void mh_shrink_exit(void);
 void mh_shrink_know(struct mh_family *family);
-void mh_shrink_note(struct mh_family *family);
+void mh_shrink_note(struct mh_family *family, unsigned long nr);
 void mh_shrink_forget(struct mh_family *family);
 
 /* usage.c: what the arenas of a process hold, for fdinfo */
