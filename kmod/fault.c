@@ -146,7 +146,7 @@ static int mh_fault_page(struct mh_arena *arena, struct vm_fault *vmf)
 		err = owner == arena->top ? 0 : mh_lend(owner, slot);
 		if (!err) {
 			if (slot != vmf->pgoff)
-				mh_shrink_note(family);
+				mh_shrink_note(family, 1);
 			trace_meshhelper_alias_fault(arena, vmf, owner, slot);
 			vmf->page = page;
 			return 0;

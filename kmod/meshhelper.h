@@ -356,7 +356,7 @@ int mh_dontfork(struct mh_arena *parent, struct mh_arena *child);
 int mh_shrink_init(void);
 void mh_shrink_exit(void);
 void mh_shrink_know(struct mh_family *family);
-void mh_shrink_note(struct mh_family *family);
+void mh_shrink_note(struct mh_family *family, unsigned long nr);
 void mh_shrink_forget(struct mh_family *family);
 
 /* usage.c: what the arenas of a process hold, for fdinfo */

@@ -303,14 +303,15 @@ void mh_shrink_know(struct mh_family *family)
 }
 
 /**
- * mh_shrink_note - a page is about to be mapped away from its home
+ * mh_shrink_note - pages are mapped away from their homes, or are about to be
  * @family: whose
+ * @nr: how many at most
  *
  * Context: as mh_shrink_know().
  */
-void mh_shrink_note(struct mh_family *family)
+void mh_shrink_note(struct mh_family *family, unsigned long nr)
 {
-	atomic_long_inc(&family->shrink.mapped);
+	atomic_long_add(nr, &family->shrink.mapped);
 	mh_shrink_know(family);
 }
 

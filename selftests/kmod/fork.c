@@ -246,8 +246,8 @@ TEST_F(fork, copies_once)
 }
 
 /*
- * A child maps what is around the page that it reads, if it is at home, and still does not
- * see what becomes of that in its parent.
+ * A child maps what is around the page that it reads, and still does not see
+ * what becomes of that in its parent.
  */
 TEST_F(fork, reads_around)
 {
@@ -263,6 +263,62 @@ TEST_F(fork, reads_around)
 		if (!pristine(&self->a))
 			_exit(1);
 		_exit(mapped > 4 ? 0 : 2);
+	}
+	hear(self->up[0]);
+	memset(self->a.base, '!', 32 * PAGE);
+	tell(self->down[1]);
+	EXPECT_EQ(0, exit_code(pid));
+}
+
+/* Pages 2 to 15 become aliases of 31 to 18: slot 1 is their own. */
+static void make_aliases(struct arena *a)
+{
+	struct meshhelper_pair pair;
+	unsigned int i;
+
+	for (i = 2; i < 16; i++) {
+		pair = make_pair(page_at(a, i), page_at(a, 33 - i), SLOT);
+		set_live(&pair, 1);
+		if (merge_one(a, &pair))
+			die("merge");
+	}
+}
+
+static bool aliases_intact(struct arena *a)
+{
+	unsigned int i, at;
+
+	for (i = 2; i < 16; i++)
+		for (at = 0; at < PAGE; at++)
+			if (page_at(a, i)[at] != 'A' + (char)(at / SLOT == 1 ? i : 33 - i))
+				return false;
+	return true;
+}
+
+/* The same for aliases, whose slots are anywhere. */
+TEST_F(fork, reads_around_aliases)
+{
+	unsigned int i, mapped = 0;
+	long long faults;
+	pid_t pid;
+
+	make_aliases(&self->a);
+	pid = fork();
+	if (!pid) {
+		faults = counter("faults_total");
+		touch(page_at(&self->a, 8));
+		for (i = 2; i < 16; i++)
+			mapped += !!pfn_of(page_at(&self->a, i));
+		for (i = 2; i < 16; i++)
+			touch(page_at(&self->a, i));
+		faults = counter("faults_total") - faults;
+		tell(self->up[1]);
+		hear(self->down[0]);
+		if (!aliases_intact(&self->a))
+			_exit(1);
+		if (mapped <= 4)
+			_exit(2);
+		_exit(faults <= 3 ? 0 : 3);
 	}
 	hear(self->up[0]);
 	memset(self->a.base, '!', 32 * PAGE);
