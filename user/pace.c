@@ -307,8 +307,9 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 }
 
 /*
- * Sleep, with a timer for what has to be looked at only. daemon_wake_at is raised before daemon_frees
- * is looked at, daemon_note_free() does it the other way round: one of the two notices.
+ * Sleep, with a timer for what has to be looked at only. daemon_wake_at is raised before
+ * daemon_frees is looked at, daemon_note_free() does it the other way round: one of the two
+ * notices.
  */
 static void doze(struct pace *p)
 {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // SPDX-FileCopyrightText: The Mesh authors
 /*
- * late-filter CALL errno|trap [GENERATIONS]: while the heap is being meshed, forbid a system call to all
- * threads, as programs do that enter a sandbox when they are set up. Then go on: rewrite,
- * verify and free.
+ * late-filter CALL errno|trap [GENERATIONS]: while the heap is being meshed, forbid a
+ * system call to all threads, as programs do that enter a sandbox when they are set up. Then
+ * go on: rewrite, verify and free.
  *
  * With trap the program has a handler for SIGSYS, which lets the call fail with ENOSYS.
  */
