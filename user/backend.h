@@ -90,6 +90,7 @@ struct renew_req {
  *	NULL if merges last
  * @renew: daemon only: merge a span anew if it was written to and is left alone
  *	now; whether it was. Nobody is given slots in it meanwhile
+ * @ended: daemon only: nothing can be merged any more, which was said. NULL: never
  * @tidy: daemon only: give back what merges have left over, if anything. May be NULL
  * @mesh_close: daemon only: undo mesh_open()
  */
@@ -106,6 +107,7 @@ struct backend_ops {
 	uint64_t (*merge)(struct merge_req *reqs, unsigned int n);
 	bool (*begin_pass)(void);
 	bool (*renew)(const struct renew_req *req);
+	bool (*ended)(void);
 	void (*tidy)(void);
 	void (*mesh_close)(void);
 };

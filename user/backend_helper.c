@@ -205,10 +205,14 @@ static int choose_protection(void)
 	return 0;
 }
 
+/* Why the device cannot be used any more, -errno. */
+static int refusal;
+
 static int helper_mesh_open(void)
 {
 	int ret;
 
+	refusal = 0;
 	device = os_open(DEVICE, O_RDWR | O_CLOEXEC);
 	if (device < 0) {
 		verbose("no meshing: " DEVICE ": %s", strerrordesc_np(-device));
@@ -242,6 +246,20 @@ static void fill_pair(struct meshhelper_pair *p, const struct merge_req *req)
 	memcpy(p->live, req->live, sizeof(p->live));
 }
 
+/* A filter that the program has installed meanwhile, for example. */
+static void check_refused(int ret)
+{
+	if (!os_is_refusal(ret) || refusal)
+		return;
+	verbose("no meshing any more: " DEVICE ": %s", strerrordesc_np(-ret));
+	refusal = ret;
+}
+
+static bool helper_ended(void)
+{
+	return refusal;
+}
+
 /* One ioctl on the first @n pairs; the results go to their requests. */
 static uint64_t submit(unsigned long ioc, uint32_t flags, unsigned int n)
 {
@@ -256,6 +274,7 @@ static uint64_t submit(unsigned long ioc, uint32_t flags, unsigned int n)
 	if (!n)
 		return 0;
 	ret = os_ioctl(device, ioc, &b);
+	check_refused(ret);
 	for (i = 0; i < n; i++)
 		of[i]->result = ret < 0 ? ret : pairs[i].result;
 	return ret < 0 ? 0 : b.pss_saved;
@@ -377,5 +396,6 @@ const struct backend_ops backend_helper = {
 	.mesh_open = helper_mesh_open,
 	.slice = 32,
 	.merge = helper_merge,
+	.ended = helper_ended,
 	.mesh_close = helper_mesh_close,
 };

@@ -78,24 +78,54 @@ static void wake_all(void)
 }
 
 /*
- * Where that takes a mapping more than there may be, nobody is watched any more: see
- * memfd_merge().
+ * Why somebody could not be let go, -errno: it takes a mapping more than there may be, or
+ * the program has forbidden it. Then nobody is watched any more, see end_if_stuck().
  */
-static bool stuck;
+static int stuck;
 
 static void stop_watching(uintptr_t addr, size_t len)
 {
-	if (uffd_uncover(addr, len))
-		stuck = true;
+	int ret = uffd_uncover(addr, len);
+
+	if (ret && !stuck)
+		stuck = ret;
+}
+
+/* Closing the descriptor needs no mapping, and lets everybody go. */
+static void end_if_stuck(void)
+{
+	if (!stuck)
+		return;
+	if (stuck == -ENOMEM)
+		verbose("no meshing any more: the program has used up vm.max_map_count");
+	else
+		verbose("no meshing any more: a system call is refused: %s",
+			strerrordesc_np(-stuck));
+	uffd_close();
 }
 
 /* Ordinary spans */
 
 /*
+ * Put back what was moved, without the userfaultfd, which has become forbidden. Others see
+ * the old mapping or the new one. If that is forbidden, too, the only way left is to let
+ * everybody go first, who may see zeros.
+ */
+static void carry_back(uintptr_t addr, char *image, size_t len)
+{
+	if (!os_move_over((void *)addr, image, len)) {
+		os_map_at(image, len);
+		return;
+	}
+	uffd_close();
+	memcpy((void *)addr, image, len);
+}
+
+/*
  * Put back what was moved. The kernel may have to copy it, and the memory for that must
  * come from somewhere; any other error means that the program has removed the mapping.
  */
-static void restore(uintptr_t addr, const char *image, size_t len, size_t moved)
+static void restore(uintptr_t addr, char *image, size_t len, size_t moved)
 {
 	size_t back;
 	int ret = uffd_move(addr, (uintptr_t)image, moved, &back);
@@ -106,6 +136,8 @@ static void restore(uintptr_t addr, const char *image, size_t len, size_t moved)
 		os_sleep_ns(1000000);
 		ret = uffd_copy(addr + back, image + back, moved - back);
 	}
+	if (os_is_refusal(ret))
+		carry_back(addr + back, image + back, moved - back);
 	stop_watching(addr, len);
 	wake_all();
 }
@@ -406,11 +438,11 @@ static int merge_one(struct merge_req *req)
 	return ret;
 }
 
-/* Closing the descriptor needs no mapping, and lets everybody go. */
-static void give_up(void)
+/* What is refused once will be refused again. */
+static void check_refused(int ret)
 {
-	verbose("no meshing any more: the program has used up vm.max_map_count");
-	uffd_close();
+	if (os_is_refusal(ret) && !stuck)
+		stuck = ret;
 }
 
 static uint64_t memfd_merge(struct merge_req *reqs, unsigned int n)
@@ -420,8 +452,9 @@ static uint64_t memfd_merge(struct merge_req *reqs, unsigned int n)
 
 	for (unsigned int i = 0; i < n; i++) {
 		reqs[i].result = ret ? ret : merge_one(&reqs[i]);
+		check_refused(reqs[i].result);
 		if (stuck && !ret) {
-			give_up();
+			end_if_stuck();
 			ret = -EMLINK;
 		}
 		if (!reqs[i].result)
@@ -531,7 +564,13 @@ static bool memfd_renew(const struct renew_req *req)
 		return false;
 	ret = renew_protected(req, &g);
 	leave_members(&g, 1);
+	end_if_stuck();
 	return !ret;
+}
+
+static bool memfd_ended(void)
+{
+	return stuck;
 }
 
 /* A view that is gone makes way for zeros; views of others stay as they are. */
@@ -570,7 +609,7 @@ static int open_scratch(void)
 
 static int open_uffd(void)
 {
-	stuck = false;
+	stuck = 0;
 	return uffd_open(UFFD_FEATURE_MOVE | UFFD_FEATURE_WP_HUGETLBFS_SHMEM, true);
 }
 
@@ -629,6 +668,7 @@ const struct backend_ops backend_memfd = {
 	.merge = memfd_merge,
 	.begin_pass = memfd_begin_pass,
 	.renew = memfd_renew,
+	.ended = memfd_ended,
 	.tidy = store_tidy,
 	.mesh_close = memfd_mesh_close,
 };

@@ -167,13 +167,18 @@ static void *daemon_main(void *unused)
 	return unused;
 }
 
-/* All signals are the program's. Returns 0 or an errno. */
+/*
+ * All signals are the program's. But SIGSYS is sent to the thread that makes a call which a
+ * filter traps, for the program's handler; the kernel ends a process that has it blocked.
+ * Returns 0 or an errno.
+ */
 static int create_thread(pthread_t *thread, pthread_attr_t *attr)
 {
 	sigset_t all, before;
 	int err;
 
 	sigfillset(&all);
+	sigdelset(&all, SIGSYS);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	err = pthread_create(thread, attr, daemon_main, NULL);
 	/* The program's thread-local data may need more than our stack. */

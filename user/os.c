@@ -192,6 +192,21 @@ void *os_move_pages(void *addr, size_t len)
 	return pointer_or_null(SYS5(SYS_mremap, addr, len, len, flags, 0));
 }
 
+/**
+ * os_move_over() - move a mapping to where another one is, which goes
+ * @to: where
+ * @from: part of one mapping; nothing is mapped there afterwards
+ * @len: bytes
+ *
+ * Return: 0 or -errno.
+ */
+int os_move_over(void *to, void *from, size_t len)
+{
+	long ret = SYS5(SYS_mremap, from, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, to);
+
+	return ret < 0 && ret > -4096 ? (int)ret : 0;
+}
+
 int os_madvise(void *addr, size_t len, int advice)
 {
 	return (int)SYS3(SYS_madvise, addr, len, advice);

@@ -7,6 +7,7 @@
 #ifndef MESH_OS_H
 #define MESH_OS_H
 
+#include <errno.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -16,6 +17,12 @@
 
 /* A timeout that never comes. */
 #define OS_FOREVER	UINT64_MAX
+
+/* Is it an error of a system call that the process may not make, or not any more? */
+static inline bool os_is_refusal(long ret)
+{
+	return ret == -EPERM || ret == -EACCES || ret == -ENOSYS;
+}
 
 /* Memory. Sizes and addresses are multiples of the page size. */
 void *os_map(size_t len);
@@ -28,6 +35,7 @@ int os_unmap(void *addr, size_t len);
 int os_grow_in_place(void *addr, size_t old_len, size_t new_len);
 void *os_remap(void *addr, size_t old_len, size_t new_len);
 void *os_move_pages(void *addr, size_t len);
+int os_move_over(void *to, void *from, size_t len);
 int os_madvise(void *addr, size_t len, int advice);
 long os_read_memory(void *buf, uintptr_t addr, size_t len);
 

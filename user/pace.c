@@ -22,6 +22,7 @@
  * Threads: the daemon's.
  */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <limits.h>
 #include <string.h>
 #include <sys/signalfd.h>
@@ -96,7 +97,9 @@ struct aging {
  * @pressure_fd: tells when memory is short, or -1
  * @pressed: memory is short and nothing was done about it yet
  * @relief_after: time until which nobody asks whether it is
- * @can_mesh: @ops->mesh_open() has worked
+ * @broken: waiting does not work any more; the daemon ends
+ * @opened: @ops->mesh_open() has worked
+ * @can_mesh: and merging has not come to an end since
  * @frees: daemon_frees when the last pass began
  * @poor: quiet passes in a row that found next to nothing
  * @spent: nanoseconds of the last pass
@@ -114,6 +117,8 @@ struct pace {
 	int pressure_fd;
 	bool pressed;
 	uint64_t relief_after;
+	bool broken;
+	bool opened;
 	bool can_mesh;
 	unsigned long frees;
 	unsigned int poor;
@@ -126,9 +131,16 @@ struct pace {
 	struct aging ages[2];
 };
 
-static bool quitting(void)
+static bool quitting(const struct pace *p)
 {
-	return atomic_load_explicit(&mesher_quit, memory_order_relaxed);
+	return p->broken || atomic_load_explicit(&mesher_quit, memory_order_relaxed);
+}
+
+/* A filter that the program has installed meanwhile can have taken anything away. */
+static void cannot_wait(struct pace *p, const char *what, int err)
+{
+	verbose("no meshing any more: %s: %s", what, strerrordesc_np(-err));
+	p->broken = true;
 }
 
 static int use_loop(struct pace *p, const struct loop_ops *loop)
@@ -174,19 +186,26 @@ static void rewatch_pressure(struct pace *p)
 
 static void loop_failed(struct pace *p, int err)
 {
+	if (p->loop == &loop_poll) {
+		cannot_wait(p, "ppoll", err);
+		return;
+	}
 	verbose("%s loop failed: %s; using poll", p->loop->name, strerrordesc_np(-err));
 	p->loop->close();
 	use_loop(p, &loop_poll);
-	/* Were poll to fail too, this keeps it from spinning. */
-	os_sleep_ns(10 * MSEC);
 }
 
-static void drain_kicks(const struct pace *p)
+/* A kick that cannot be read would be seen again at once, and again. */
+static void drain_kicks(struct pace *p)
 {
 	struct signalfd_siginfo si;
+	long ret;
 
-	while (os_read(p->kick_fd, &si, sizeof(si)) > 0)
-		;
+	do
+		ret = os_read(p->kick_fd, &si, sizeof(si));
+	while (ret > 0 || ret == -EINTR);
+	if (ret != -EAGAIN)
+		cannot_wait(p, "signalfd", ret ? (int)ret : -EIO);
 }
 
 /* Wait at most @ns; the reason why it ended is for the caller to find out. */
@@ -196,6 +215,10 @@ static void wait_once(struct pace *p, uint64_t ns)
 	bool watch = now >= p->relief_after;
 	int ret;
 
+	if (!now) {
+		cannot_wait(p, "clock_gettime", -EPERM);
+		return;
+	}
 	if (!watch && ns > p->relief_after - now)
 		ns = p->relief_after - now;
 	/* A kick ends the wait, and what it was for is looked for before the next one. */
@@ -216,7 +239,7 @@ static void wait_once(struct pace *p, uint64_t ns)
 /* Is there something that cannot wait? */
 static bool urgent(const struct pace *p)
 {
-	return quitting() || daemon_trim_pending() || p->pressed;
+	return quitting(p) || daemon_trim_pending() || p->pressed;
 }
 
 /* Let @ns pass, unless there is something to do at once. */
@@ -284,8 +307,9 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 }
 
 /*
- * Sleep, with a timer for what has to be looked at only. daemon_wake_at is raised before daemon_frees
- * is looked at, daemon_note_free() does it the other way round: one of the two notices.
+ * Sleep, with a timer for what has to be looked at only. daemon_wake_at is raised before
+ * daemon_frees is looked at, daemon_note_free() does it the other way round: one of the two
+ * notices.
  */
 static void doze(struct pace *p)
 {
@@ -312,6 +336,12 @@ static bool worthwhile(const struct mesh_outcome *out)
 	return out->merged && out->merged * TOO_FEW >= out->candidates;
 }
 
+static void check_ended(struct pace *p)
+{
+	if (p->ops->ended && p->ops->ended())
+		p->can_mesh = false;
+}
+
 /* @all: look at every class. */
 static void mesh(struct pace *p, bool all)
 {
@@ -333,6 +363,7 @@ static void mesh(struct pace *p, bool all)
 		return;
 	}
 	out = mesher_pass(p->ops, quiet || all);
+	check_ended(p);
 	if (quiet)
 		p->poor = worthwhile(&out) ? 0 : p->poor + 1;
 	p->spent = os_now_ns() - begun;
@@ -340,7 +371,7 @@ static void mesh(struct pace *p, bool all)
 
 static void tidy(struct pace *p)
 {
-	if (p->can_mesh && p->ops->tidy)
+	if (p->opened && p->ops->tidy)
 		p->ops->tidy();
 }
 
@@ -380,8 +411,9 @@ static void trim(struct pace *p)
 	look(p);
 	p->frees = atomic_load(&daemon_frees);
 	p->poor = SETTLED;
-	for (i = 0; p->can_mesh && i < TRIM_PASSES && !quitting(); i++) {
+	for (i = 0; p->can_mesh && i < TRIM_PASSES && !quitting(p); i++) {
 		out = mesher_pass(p->ops, true);
+		check_ended(p);
 		if (!worthwhile(&out))
 			break;
 	}
@@ -430,7 +462,7 @@ static void turn(struct pace *p)
 		/* Frees come in crowds: let the others arrive. */
 		rest(p, options_period_ms() * MSEC);
 	}
-	if (quitting())
+	if (quitting(p))
 		return;
 	if (daemon_trim_pending())
 		trim(p);
@@ -468,10 +500,11 @@ void pace_run(int kick_fd)
 	watch_pressure(&p);
 	open_loop(&p);
 	p.can_park = open_park();
-	p.can_mesh = p.ops->mesh_open && p.ops->mesh_open() == 0;
-	while (!quitting())
+	p.opened = p.ops->mesh_open && p.ops->mesh_open() == 0;
+	p.can_mesh = p.opened;
+	while (!quitting(&p))
 		turn(&p);
-	if (p.can_mesh)
+	if (p.opened)
 		p.ops->mesh_close();
 	p.loop->close();
 	if (p.pressure_fd >= 0)

@@ -145,6 +145,8 @@ int uffd_move(uintptr_t to, uintptr_t from, size_t len, size_t *moved)
 		ret = os_ioctl(uffd, UFFDIO_MOVE, &mv);
 		if (mv.move > 0)
 			*moved += (size_t)mv.move;
+		else if (!ret)
+			ret = -EIO;
 	}
 	return *moved == len ? 0 : ret;
 }

@@ -90,7 +90,7 @@ await_trigger()
 {
 	for _ in 1 2 3 4 5 6 7 8 9 10; do
 		sleep 1
-		# shellcheck disable=SC2012 # names that /proc makes
+		# shellcheck disable=SC2010,SC2012 # names that /proc makes
 		if grep -q asleep /tmp/sleeper.log &&
 			ls -l /proc/"$1"/task/*/fd | grep -q "$group/memory.pressure"
 		then

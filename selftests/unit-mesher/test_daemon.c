@@ -4,6 +4,7 @@
  * The daemon thread among a program that does not know of it. The heap and the
  * backend are fakes. TEST_LOOP chooses the loop.
  */
+#define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -160,9 +161,10 @@ static void signals_are_the_programs(void)
 	set_up();
 	start();
 	blocked = status("SigBlk:", 16);
-	/* all but the two that glibc keeps for itself, SIGKILL and SIGSTOP */
-	CHECK((blocked | 3ULL << 31 | 1 << (SIGKILL - 1) | 1 << (SIGSTOP - 1)) ==
-	      ~0ULL);
+	/* all but the two that glibc keeps for itself, SIGKILL, SIGSTOP, and SIGSYS */
+	CHECK((blocked | 3ULL << 31 | 1 << (SIGKILL - 1) | 1 << (SIGSTOP - 1) |
+	       1 << (SIGSYS - 1)) == ~0ULL);
+	CHECK(!(blocked & 1 << (SIGSYS - 1)));
 }
 
 /* The program only sleeps, and is meshed. */
@@ -477,6 +479,71 @@ static void no_uring(void)
 	CHECK(mesh_stats.merged >= 700);
 }
 
+/* What the daemon waits with has become forbidden: it ends, and leaves nobody waiting. */
+static void ends_without(unsigned int nr)
+{
+	uint64_t begun;
+	unsigned int i;
+	pid_t pid = fork();
+
+	if (pid) {
+		CHECK(exit_status(pid) == 0);
+		return;
+	}
+	alarm(20);
+	set_up();
+	start();
+	CHECK(!daemon_trim());
+	add_spans(100);
+	begun = os_now_ns();
+	deny_everywhere(nr, EPERM);
+	daemon_trim();
+	for (i = 0; i < 500 && daemon_tid(); i++)
+		usleep(10000);
+	_exit(daemon_tid() || (os_now_ns() && os_now_ns() - begun > 4000000000));
+}
+
+static void late_filters(void)
+{
+	set_up();
+	ends_without(SYS_clock_gettime);
+	ends_without(SYS_read);
+	if (options.loop == LOOP_POLL)
+		ends_without(SYS_ppoll);
+}
+
+static void answer_enosys(int sig, siginfo_t *info, void *context)
+{
+	ucontext_t *uc = context;
+
+	(void)sig;
+	(void)info;
+	uc->uc_mcontext.gregs[REG_RAX] = -ENOSYS;
+}
+
+/* io_uring goes away while the daemon waits with it, by an error or by a trap. */
+static void late_no_uring(void)
+{
+	struct sigaction sa = { .sa_sigaction = answer_enosys, .sa_flags = SA_SIGINFO };
+	pid_t pid;
+
+	CHECK(!sigaction(SIGSYS, &sa, NULL));
+	pid = fork();
+	set_up();
+	start();
+	CHECK(!daemon_trim());
+	if (pid)
+		deny_everywhere(SYS_io_uring_enter, EPERM);
+	else
+		trap_everywhere(SYS_io_uring_enter);
+	add_spans(1000);
+	daemon_trim();
+	CHECK(mesh_stats.merged >= 700);
+	CHECK(daemon_tid());
+	if (pid)
+		CHECK(exit_status(pid) == 0);
+}
+
 /* Without a table of its own the daemon does nothing, and says so. */
 static void no_private_table(void)
 {
@@ -708,6 +775,8 @@ static const struct test_case cases[] = {
 	{ "raw_clone", raw_clone },
 	{ "no_threads_allowed", no_threads_allowed },
 	{ "no_uring", no_uring },
+	{ "late_filters", late_filters },
+	{ "late_no_uring", late_no_uring },
 	{ "no_private_table", no_private_table },
 	{ "ends_with_the_program", ends_with_the_program },
 	{ "exit_during_a_pass", exit_during_a_pass },

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <liburing.h>
+#include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -21,6 +22,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "deny.h"
 #include "options.h"
 #include "small_heap.h"
 
@@ -719,6 +721,123 @@ static void half_watched(void)
 	heap_verify();
 }
 
+static void write_everywhere(void)
+{
+	for (unsigned int i = 0; i < heap.nr; i++)
+		heap_write(i, i % slots_per_span());
+	heap_verify();
+}
+
+/* Nobody can be let go after a renewal, so nobody may be watched any more. */
+static void forbidden_in_a_renewal(void)
+{
+	char *addr;
+	pthread_t t;
+
+	set_up(4, 1);
+	heap_fill_diagonal();
+	CHECK(!heap_merge(0, 1));
+	addr = span_at_index(0);
+	/* in a slot that is not used */
+	CHECK(!pthread_create(&t, NULL, touch, addr + PAGE_SIZE - 1));
+	heap_write(0, 0);
+	CHECK(!heap_renew(0));
+	deny_ioctl(UFFDIO_UNREGISTER, EACCES);
+	CHECK(heap_renew(0));
+	CHECK(backend_memfd.ended());
+	may_touch = true;
+	for (int i = 0; i < 200 && !touched; i++)
+		usleep(10000);
+	CHECK(touched);
+	pthread_join(t, NULL);
+	CHECK(!heap_renew(1));
+	write_everywhere();
+}
+
+static volatile bool also_mremap;
+
+/* The call that was trapped fails, and what the merge needs to go back is forbidden. */
+static void forbid_the_rest(int sig, siginfo_t *info, void *context)
+{
+	ucontext_t *uc = context;
+
+	(void)sig;
+	(void)info;
+	deny(SYS_ioctl, EPERM);
+	if (also_mremap)
+		deny(SYS_mremap, EPERM);
+	uc->uc_mcontext.gregs[REG_RAX] = -EPERM;
+}
+
+static void trap_a_merge(bool mremap_too)
+{
+	struct sigaction sa = { .sa_sigaction = forbid_the_rest, .sa_flags = SA_SIGINFO };
+
+	set_up(64, 2);
+	heap_fill_diagonal();
+	CHECK(!heap_merge(2, 3));
+	also_mremap = mremap_too;
+	CHECK(!sigaction(SIGSYS, &sa, NULL));
+	trap_everywhere(SYS_pwrite64);
+	/* both have been taken away */
+	CHECK(heap_merge(0, 1) < 0);
+	CHECK(backend_memfd.ended());
+	heap_verify();
+	write_everywhere();
+	CHECK(heap_merge(4, 5) < 0);
+	heap_verify();
+}
+
+static void forbidden_in_a_merge(void)
+{
+	pid_t pid = fork();
+
+	if (!pid) {
+		trap_a_merge(true);
+		_exit(0);
+	}
+	join_child(pid);
+	trap_a_merge(false);
+}
+
+/* Whatever is forbidden: the heap is right. */
+static void late_filters(void)
+{
+	static const unsigned int nrs[] = {
+		SYS_ioctl, SYS_mmap, SYS_munmap, SYS_mremap, SYS_madvise, SYS_pread64,
+		SYS_pwrite64, SYS_process_vm_readv, SYS_openat, SYS_read, SYS_close,
+		SYS_fallocate, SYS_fcntl, SYS_memfd_create, SYS_clock_gettime,
+		SYS_clock_nanosleep,
+	};
+	unsigned int i, j;
+
+	for (i = 0; i < 2 * ARRAY_SIZE(nrs); i++) {
+		pid_t pid = fork();
+
+		if (pid) {
+			join_child(pid);
+			continue;
+		}
+		set_up(64, 1);
+		heap_fill_diagonal();
+		for (j = 0; j < 8; j++)
+			CHECK(!heap_merge(2 * j, 2 * j + 1));
+		deny(nrs[i / 2], i % 2 ? ENOSYS : EPERM);
+		for (j = 0; j < 8; j += 2) {
+			heap_merge(2 * j, 2 * j + 2);
+			heap_write(2 * j, 2 * j);
+			heap_renew(2 * j);
+			heap_renew(2 * j);
+		}
+		for (j = 8; j < 32; j++)
+			heap_merge(2 * j, 2 * j + 1);
+		backend_memfd.tidy();
+		heap_verify();
+		write_everywhere();
+		_exit(0);
+	}
+}
+
 static long max_map_count(void)
 {
 	FILE *f = fopen("/proc/sys/vm/max_map_count", "r");
@@ -956,6 +1075,9 @@ static const struct test_case cases[] = {
 	{ "children_merge", children_merge },
 	{ "no_mapping_left", no_mapping_left },
 	{ "half_watched", half_watched },
+	{ "forbidden_in_a_renewal", forbidden_in_a_renewal },
+	{ "forbidden_in_a_merge", forbidden_in_a_merge },
+	{ "late_filters", late_filters },
 	{ "budget", budget },
 	{ "writers_wait", writers_wait },
 	{ "groups_under_writers", groups_under_writers },
