@@ -24,25 +24,28 @@
 #define TCACHE_BIN_MIN		2
 #define TCACHE_BATCH_START	4
 
+/* Most slots of a new bin's stack: those of all bins are in two pages or three. */
+#define TCACHE_BIN_FIRST	12
+
 /* An empty stack without room. */
-static void *no_slots[1];
+MESH_EARLY static void *no_slots[1];
 
 #define NO_BIN		{ .top = no_slots + 1, .end = no_slots + 1 }
 
 /* Requests have no class but 0 until tcache_init() is done. */
 static struct tcache tcache_none = { .bins = { [CLASS_NONE] = NO_BIN } };
-static struct tcache tcache_dead;
+MESH_EARLY static struct tcache tcache_dead;
 
 MESH_TLS struct tcache *tcache = &tcache_none;
 
-static struct lock lock = LOCK_INITIALIZER(LOCK_THREADS);
-static struct tcache *live;
-static struct tcache *unused;
-static pthread_key_t key;
-static bool have_key;
+MESH_EARLY static struct lock lock = LOCK_INITIALIZER(LOCK_THREADS);
+MESH_EARLY static struct tcache *live;
+MESH_EARLY static struct tcache *unused;
+MESH_EARLY static pthread_key_t key;
+MESH_EARLY static bool have_key;
 
 /* Slots that a bin may hold, by class. */
-static uint8_t bin_cap[NR_CLASSES];
+MESH_EARLY static uint8_t bin_cap[NR_CLASSES];
 
 static void init_caps(void)
 {
@@ -54,24 +57,42 @@ static void init_caps(void)
 	}
 }
 
-/* Each stack has a NULL below it. */
+static unsigned int first_cap(unsigned int cls)
+{
+	return (unsigned int)min_size(bin_cap[cls], TCACHE_BIN_FIRST);
+}
+
+/* Where the full stack of @cls is, in entries of storage. Each stack has a NULL below it. */
+static size_t full_stack(unsigned int cls)
+{
+	size_t slots = (NR_CLASSES - 1) * (1 + TCACHE_BIN_FIRST);
+
+	for (unsigned int i = 1; i < cls; i++)
+		slots += 1 + bin_cap[i];
+	return slots;
+}
+
 static size_t tcache_bytes(void)
 {
-	size_t slots = 0;
-
-	for (unsigned int cls = 1; cls < NR_CLASSES; cls++)
-		slots += 1 + bin_cap[cls];
-	return round_up(sizeof(struct tcache) + slots * sizeof(void *), PAGE_SIZE);
+	return round_up(sizeof(struct tcache) + full_stack(NR_CLASSES) * sizeof(void *),
+			PAGE_SIZE);
 }
 
-static void **bin_base(const struct tcache_bin *bin, unsigned int cls)
+static void **bin_base(const struct tcache *tc, unsigned int cls)
 {
-	return bin->end - bin_cap[cls];
+	return tc->bins[cls].end - tc->cap[cls];
 }
 
-static unsigned int bin_nr(const struct tcache_bin *bin, unsigned int cls)
+static unsigned int bin_nr(const struct tcache *tc, unsigned int cls)
 {
-	return (unsigned int)(bin->top - bin_base(bin, cls));
+	return (unsigned int)(tc->bins[cls].top - bin_base(tc, cls));
+}
+
+static void set_stack(struct tcache *tc, unsigned int cls, void **slots, unsigned int cap)
+{
+	slots[0] = NULL;
+	tc->bins[cls] = (struct tcache_bin){ .top = slots + 1, .end = slots + 1 + cap };
+	tc->cap[cls] = (uint8_t)cap;
 }
 
 static void init_bins(struct tcache *tc)
@@ -80,13 +101,30 @@ static void init_bins(struct tcache *tc)
 
 	tc->bins[CLASS_NONE] = (struct tcache_bin)NO_BIN;
 	for (unsigned int cls = 1; cls < NR_CLASSES; cls++) {
-		unsigned int cap = bin_cap[cls];
+		unsigned int cap = first_cap(cls);
 
-		slots++;
-		tc->bins[cls] = (struct tcache_bin){ .top = slots, .end = slots + cap };
+		set_stack(tc, cls, slots, cap);
 		tc->batch[cls] = (uint8_t)min_size(TCACHE_BATCH_START, (cap + 1) / 2);
-		slots += cap;
+		slots += 1 + cap;
 	}
+}
+
+/*
+ * Move the bin to a stack of full length, if it has none. Most threads of most programs
+ * use most classes too little for that, and memory that is not used is not touched.
+ */
+static bool grow_stack(unsigned int cls)
+{
+	struct tcache *tc = tcache;
+	void **from = bin_base(tc, cls);
+	unsigned int nr = bin_nr(tc, cls);
+
+	if (tc->cap[cls] == bin_cap[cls])
+		return false;
+	set_stack(tc, cls, tc->storage + full_stack(cls), bin_cap[cls]);
+	memcpy(tc->bins[cls].top, from, nr * sizeof(void *));
+	tc->bins[cls].top += nr;
+	return true;
 }
 
 static void init_no_bins(struct tcache *tc)
@@ -193,6 +231,8 @@ void *tcache_refill(unsigned int cls)
 		return refill_one(cls);
 	bin = &tcache->bins[cls];
 	batch = &tcache->batch[cls];
+	if (*batch > tcache->cap[cls])
+		grow_stack(cls);
 	nr = central_refill(cls, bin->top, *batch);
 	if (unlikely(nr == 0))
 		return NULL;
@@ -205,7 +245,7 @@ void *tcache_refill(unsigned int cls)
 static void flush_oldest(unsigned int cls, unsigned int nr)
 {
 	struct tcache_bin *bin = &tcache->bins[cls];
-	void **base = bin_base(bin, cls);
+	void **base = bin_base(tcache, cls);
 
 	if (!nr)
 		return;
@@ -225,7 +265,7 @@ void tcache_overflow(unsigned int cls, void *p)
 	bin = &tcache->bins[cls];
 	if (bin->top[-1] == p)
 		fatal("double free of %p, an object of %u bytes", p, sizeclasses[cls].size);
-	if (bin->top == bin->end)
+	if (bin->top == bin->end && !grow_stack(cls))
 		flush_oldest(cls, (bin_cap[cls] + 1) / 2);
 	*bin->top++ = p;
 }
@@ -235,7 +275,7 @@ void tcache_flush(void)
 	if (tcache == &tcache_none || tcache == &tcache_dead)
 		return;
 	for (unsigned int cls = 1; cls < NR_CLASSES; cls++)
-		flush_oldest(cls, bin_nr(&tcache->bins[cls], cls));
+		flush_oldest(cls, bin_nr(tcache, cls));
 }
 
 unsigned int tcache_count(size_t counts[NR_CLASSES])
@@ -245,7 +285,7 @@ unsigned int tcache_count(size_t counts[NR_CLASSES])
 	lock_acquire(&lock);
 	for (const struct tcache *tc = live; tc; tc = tc->next) {
 		for (unsigned int cls = 1; cls < NR_CLASSES; cls++)
-			counts[cls] += bin_nr(&tc->bins[cls], cls);
+			counts[cls] += min_size(bin_nr(tc, cls), bin_cap[cls]);
 		nr++;
 	}
 	lock_release(&lock);

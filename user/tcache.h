@@ -31,6 +31,7 @@ struct tcache_bin {
  * struct tcache - what one thread has in hand
  * @bins: by class; bin 0 is always empty
  * @batch: slots to ask for at the next refill, by class; grows with demand
+ * @cap: slots that the stack has room for, by class; grows once
  * @prev: list of all live caches
  * @next: list of all live caches, or of unused ones
  * @storage: the stacks
@@ -38,6 +39,7 @@ struct tcache_bin {
 struct tcache {
 	struct tcache_bin bins[NR_CLASSES];
 	uint8_t batch[NR_CLASSES];
+	uint8_t cap[NR_CLASSES];
 	struct tcache *prev;
 	struct tcache *next;
 	void *storage[];
