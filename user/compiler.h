@@ -39,4 +39,10 @@ static inline size_t max_size(size_t a, size_t b)
 	return a > b ? a : b;
 }
 
+/*
+ * For zeros that even a short process needs: they are in the page of what is not zero, which
+ * the dynamic linker has touched, not in one of .bss.
+ */
+#define MESH_EARLY	__attribute__((section(".data")))
+
 #endif /* MESH_COMPILER_H */

@@ -63,8 +63,8 @@ enum daemon_state {
 	OFF,
 };
 
-atomic_bool daemon_wanted;
-atomic_ulong daemon_frees;
+MESH_EARLY atomic_bool daemon_wanted;
+MESH_EARLY atomic_ulong daemon_frees;
 atomic_ulong daemon_wake_at = ULONG_MAX;
 
 static _Atomic enum daemon_state state;

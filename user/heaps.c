@@ -19,7 +19,7 @@
 #define ARENA_DIRTY_SHARE	8
 #define ANON_DIRTY_SHARE	2
 
-static const struct backend_ops *backend;
+MESH_EARLY static const struct backend_ops *backend;
 
 static int arena_map(void *addr, size_t len)
 {
@@ -91,20 +91,24 @@ static const struct pageheap_ops anon_ops = {
 	.may_skip = true,
 };
 
-struct pageheap heap_arena = {
-	.lock = LOCK_INITIALIZER(LOCK_HEAP),
-	.ops = &arena_ops,
-	.end = &region.arena_pages,
-	.first_page = 0,
-	.max_pages = AREA_PAGES,
-	.dirty_share = ARENA_DIRTY_SHARE,
-};
+/*
+ * Pointers here would be relocated, so their pages copied, in each process, whether it
+ * allocates or not.
+ */
+struct pageheap heap_arena = { .lock = LOCK_INITIALIZER(LOCK_HEAP) };
+struct pageheap heap_anon = { .lock = LOCK_INITIALIZER(LOCK_HEAP) };
 
-struct pageheap heap_anon = {
-	.lock = LOCK_INITIALIZER(LOCK_HEAP),
-	.ops = &anon_ops,
-	.end = &region.anon_pages,
-	.first_page = ANON_FIRST_PAGE,
-	.max_pages = AREA_PAGES,
-	.dirty_share = ANON_DIRTY_SHARE,
-};
+void heaps_init(void)
+{
+	heap_arena.ops = &arena_ops;
+	heap_arena.end = &region.arena_pages;
+	heap_arena.first_page = 0;
+	heap_arena.max_pages = AREA_PAGES;
+	heap_arena.dirty_share = ARENA_DIRTY_SHARE;
+
+	heap_anon.ops = &anon_ops;
+	heap_anon.end = &region.anon_pages;
+	heap_anon.first_page = ANON_FIRST_PAGE;
+	heap_anon.max_pages = AREA_PAGES;
+	heap_anon.dirty_share = ANON_DIRTY_SHARE;
+}

@@ -11,19 +11,21 @@
 #include "lock.h"
 #include "options.h"
 #include "os.h"
+#include "pageheap.h"
 #include "region.h"
 #include "stats.h"
 #include "tcache.h"
 
-atomic_bool heap_ready;
+MESH_EARLY atomic_bool heap_ready;
 
-static struct lock lock = LOCK_INITIALIZER(LOCK_INIT);
+MESH_EARLY static struct lock lock = LOCK_INITIALIZER(LOCK_INIT);
 static MESH_TLS bool in_init;
 
 static bool set_up_tables(void)
 {
 	if (!region_init())
 		return false;
+	heaps_init();
 	if (!os_is_secure())
 		options_init(os_environ());
 	sizeclass_init();

@@ -107,6 +107,11 @@ extern struct pageheap heap_arena;
 extern struct pageheap heap_anon;
 
 /**
+ * heaps_init() - make the two usable, once, before there is a second thread
+ */
+void heaps_init(void);
+
+/**
  * pageheap_alloc() - take a run of pages
  * @ph: heap
  * @nr_pages: length, at least 1

@@ -17,7 +17,7 @@
 #define PAGE_CLASS_OFFSET	(1026 * GIB)
 #define SPAN_TABLE_OFFSET	(1028 * GIB)
 
-struct region region;
+MESH_EARLY struct region region;
 
 static uintptr_t random_base(void)
 {

@@ -15,6 +15,7 @@
 #include "search.h"
 
 #if defined(__x86_64__)
+#include <cpuid.h>
 #include <immintrin.h>
 #endif
 
@@ -63,11 +64,35 @@ static unsigned int find_avx2(const struct search *s, const uint64_t *x, unsigne
 	return s->n;
 }
 
+/* Does the system save the upper halves of the registers? */
+static bool saves_ymm(void)
+{
+	uint32_t low, high;
+
+	__asm__ volatile("xgetbv" : "=a" (low), "=d" (high) : "c" (0));
+	return (low & 6) == 6;
+}
+
+static bool has_avx2(void)
+{
+	unsigned int a, b, c, d;
+
+	if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE) || !saves_ymm())
+		return false;
+	return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & bit_AVX2);
+}
+
+/*
+ * The compiler's own test brings a constructor along that asks the processor for all it
+ * can do. Few programs ever search, and in a virtual machine each question is an exit.
+ */
 static find_fn *choose_find(void)
 {
-	/* Here and not in a constructor: few programs ever search. */
-	__builtin_cpu_init();
-	return !search_portable && __builtin_cpu_supports("avx2") ? find_avx2 : find_portable;
+	static _Atomic int known;	/* 0: not yet, 1: no, 2: yes */
+
+	if (!known)
+		known = 1 + has_avx2();
+	return !search_portable && known == 2 ? find_avx2 : find_portable;
 }
 #else
 static find_fn *choose_find(void)

@@ -34,12 +34,11 @@ const struct sizeclass sizeclasses[NR_CLASSES] = {
 #undef SMALL
 #undef MEDIUM
 
-uint8_t sizeclass_table[SIZE_TABLE_LEN];
+MESH_EARLY uint8_t sizeclass_table[SIZE_TABLE_LEN];
 
-static unsigned int smallest_class(size_t size)
+/* The smallest class for @size, from @cls on. */
+static unsigned int smallest_class(size_t size, unsigned int cls)
 {
-	unsigned int cls = 1;
-
 	while (sizeclasses[cls].size < size)
 		cls++;
 	return cls;
@@ -50,11 +49,17 @@ static unsigned int smallest_class(size_t size)
  */
 void sizeclass_init(void)
 {
-	for (size_t i = 0; i < SIZE_TABLE_FINE; i++)
-		sizeclass_table[i] = (uint8_t)smallest_class(i * 16);
-	for (size_t i = 0; i < SLOT_MAX / 512; i++)
-		sizeclass_table[SIZE_TABLE_FINE + i] =
-			(uint8_t)smallest_class((i + 1) * 512);
+	unsigned int cls = 1;
+
+	for (size_t i = 0; i < SIZE_TABLE_FINE; i++) {
+		cls = smallest_class(i * 16, cls);
+		sizeclass_table[i] = (uint8_t)cls;
+	}
+	cls = 1;
+	for (size_t i = 0; i < SLOT_MAX / 512; i++) {
+		cls = smallest_class((i + 1) * 512, cls);
+		sizeclass_table[SIZE_TABLE_FINE + i] = (uint8_t)cls;
+	}
 }
 
 unsigned int sizeclass_of_aligned(size_t size, size_t align)

@@ -13,12 +13,12 @@
 /* The array grows by an eighth, at least by this many descriptors. */
 #define GROW_MIN	1024
 
-struct span *span_table;
+MESH_EARLY struct span *span_table;
 
-static struct lock lock = LOCK_INITIALIZER(LOCK_SPANS);
-static uint32_t first_unused;
+MESH_EARLY static struct lock lock = LOCK_INITIALIZER(LOCK_SPANS);
+MESH_EARLY static uint32_t first_unused;
 static size_t nr_used = 1;	/* descriptors ever handed out, and nil */
-static size_t nr_mapped;
+MESH_EARLY static size_t nr_mapped;
 
 static bool grow_table(void)
 {

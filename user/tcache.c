@@ -25,27 +25,31 @@
 #define TCACHE_BIN_MIN		2
 #define TCACHE_BATCH_START	4
 
+/* Most slots of a new bin's stack: those of all bins are in two pages or three. */
+#define TCACHE_BIN_FIRST	12
+
 /* An empty stack without room. */
-static void *no_slots[1];
+MESH_EARLY static void *no_slots[1];
 
 #define NO_BIN		{ .top = no_slots + 1, .end = no_slots + 1 }
 
 /* Requests have no class but 0 until tcache_init() is done. */
 struct tcache tcache_none = { .bins = { [CLASS_NONE] = NO_BIN } };
-static struct tcache tcache_dead;
+MESH_EARLY static struct tcache tcache_dead;
 
 MESH_TLS struct tcache *tcache = &tcache_none;
 
 /* The thread's cache, also while it is parked. */
 static MESH_TLS struct tcache *own;
 
-struct lock tcache_lock = LOCK_INITIALIZER(LOCK_THREADS);
-struct tcache *tcache_live;
-static struct tcache *unused;
-static pthread_key_t key;
-static bool have_key;
+MESH_EARLY struct lock tcache_lock = LOCK_INITIALIZER(LOCK_THREADS);
+MESH_EARLY struct tcache *tcache_live;
+MESH_EARLY static struct tcache *unused;
+MESH_EARLY static pthread_key_t key;
+MESH_EARLY static bool have_key;
 
-uint8_t tcache_cap[NR_CLASSES];
+/* Slots that a bin may hold, by class. */
+MESH_EARLY static uint8_t bin_cap[NR_CLASSES];
 
 static void init_caps(void)
 {
@@ -53,18 +57,36 @@ static void init_caps(void)
 		size_t cap = TCACHE_BIN_BYTES / sizeclasses[cls].size;
 
 		cap = max_size(min_size(cap, TCACHE_BIN_MAX), TCACHE_BIN_MIN);
-		tcache_cap[cls] = (uint8_t)cap;
+		bin_cap[cls] = (uint8_t)cap;
 	}
 }
 
-/* Each stack has a NULL below it. */
+static unsigned int first_cap(unsigned int cls)
+{
+	return (unsigned int)min_size(bin_cap[cls], TCACHE_BIN_FIRST);
+}
+
+/* Where the full stack of @cls is, in entries of storage. Each stack has a NULL below it. */
+static size_t full_stack(unsigned int cls)
+{
+	size_t slots = (NR_CLASSES - 1) * (1 + TCACHE_BIN_FIRST);
+
+	for (unsigned int i = 1; i < cls; i++)
+		slots += 1 + bin_cap[i];
+	return slots;
+}
+
 static size_t tcache_bytes(void)
 {
-	size_t slots = 0;
+	return round_up(sizeof(struct tcache) + full_stack(NR_CLASSES) * sizeof(void *),
+			PAGE_SIZE);
+}
 
-	for (unsigned int cls = 1; cls < NR_CLASSES; cls++)
-		slots += 1 + tcache_cap[cls];
-	return round_up(sizeof(struct tcache) + slots * sizeof(void *), PAGE_SIZE);
+static void set_stack(struct tcache *tc, unsigned int cls, void **slots, unsigned int cap)
+{
+	slots[0] = NULL;
+	tc->bins[cls] = (struct tcache_bin){ .top = slots + 1, .end = slots + 1 + cap };
+	tc->cap[cls] = (uint8_t)cap;
 }
 
 static void init_bins(struct tcache *tc)
@@ -73,13 +95,30 @@ static void init_bins(struct tcache *tc)
 
 	tc->bins[CLASS_NONE] = (struct tcache_bin)NO_BIN;
 	for (unsigned int cls = 1; cls < NR_CLASSES; cls++) {
-		unsigned int cap = tcache_cap[cls];
+		unsigned int cap = first_cap(cls);
 
-		slots++;
-		tc->bins[cls] = (struct tcache_bin){ .top = slots, .end = slots + cap };
+		set_stack(tc, cls, slots, cap);
 		tc->batch[cls] = (uint8_t)min_size(TCACHE_BATCH_START, (cap + 1) / 2);
-		slots += cap;
+		slots += 1 + cap;
 	}
+}
+
+/*
+ * Move the bin to a stack of full length, if it has none. Most threads of most programs
+ * use most classes too little for that, and memory that is not used is not touched.
+ */
+static bool grow_stack(unsigned int cls)
+{
+	struct tcache *tc = tcache;
+	void **from = tcache_bin_base(tc, cls);
+	unsigned int nr = tcache_bin_nr(tc, cls);
+
+	if (tc->cap[cls] == bin_cap[cls])
+		return false;
+	set_stack(tc, cls, tc->storage + full_stack(cls), bin_cap[cls]);
+	memcpy(tc->bins[cls].top, from, nr * sizeof(void *));
+	tc->bins[cls].top += nr;
+	return true;
 }
 
 static void init_no_bins(struct tcache *tc)
@@ -210,11 +249,13 @@ static void *refill_bin(unsigned int cls)
 
 	if (unlikely(bin->top[-1]))
 		return *--bin->top;
+	if (*batch > tcache->cap[cls])
+		grow_stack(cls);
 	nr = central_refill(cls, bin->top, *batch);
 	if (unlikely(nr == 0))
 		return NULL;
 	bin->top += nr - 1;
-	*batch = (uint8_t)min_size(2u * *batch, (tcache_cap[cls] + 1) / 2);
+	*batch = (uint8_t)min_size(2u * *batch, (bin_cap[cls] + 1) / 2);
 	return *bin->top;
 }
 
@@ -253,8 +294,8 @@ void tcache_overflow(unsigned int cls, void *p)
 	bin = &tcache->bins[cls];
 	if (bin->top[-1] == p)
 		fatal("double free of %p, an object of %u bytes", p, sizeclasses[cls].size);
-	if (bin->top == bin->end)
-		flush_oldest(cls, (tcache_cap[cls] + 1) / 2);
+	if (bin->top == bin->end && !grow_stack(cls))
+		flush_oldest(cls, (bin_cap[cls] + 1) / 2);
 	*bin->top++ = p;
 	leave();
 }
@@ -275,7 +316,8 @@ unsigned int tcache_count(size_t counts[NR_CLASSES])
 	lock_acquire(&tcache_lock);
 	for (const struct tcache *tc = tcache_live; tc; tc = tc->next) {
 		for (unsigned int cls = 1; cls < NR_CLASSES; cls++)
-			counts[cls] += tcache_bin_nr(tc, cls) - tc->taken[cls];
+			counts[cls] += min_size(tcache_bin_nr(tc, cls), bin_cap[cls]) -
+				       tc->taken[cls];
 		nr++;
 	}
 	lock_release(&tcache_lock);

@@ -36,6 +36,7 @@ struct tcache_bin {
  * struct tcache - what one thread has in hand
  * @bins: by class; bin 0 is always empty
  * @batch: slots to ask for at the next refill, by class; grows with demand
+ * @cap: slots that the stack has room for, by class; grows once
  * @prev: list of all live caches
  * @next: list of all live caches, or of unused ones
  * @home: where its thread has the pointer to it, or NULL: it cannot be parked
@@ -50,6 +51,7 @@ struct tcache_bin {
 struct tcache {
 	struct tcache_bin bins[NR_CLASSES];
 	uint8_t batch[NR_CLASSES];
+	uint8_t cap[NR_CLASSES];
 	struct tcache *prev;
 	struct tcache *next;
 	struct tcache **home;
@@ -69,12 +71,9 @@ extern struct tcache tcache_none;
 extern struct lock tcache_lock;
 extern struct tcache *tcache_live;
 
-/* Slots that a bin may hold, by class. */
-extern uint8_t tcache_cap[NR_CLASSES];
-
 static inline void **tcache_bin_base(const struct tcache *tc, unsigned int cls)
 {
-	return tc->bins[cls].end - tcache_cap[cls];
+	return tc->bins[cls].end - tc->cap[cls];
 }
 
 static inline unsigned int tcache_bin_nr(const struct tcache *tc, unsigned int cls)

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "central.h"
+#include "pageheap.h"
 #include "region.h"
 #include "sizeclass.h"
 #include "unit.h"
@@ -87,6 +88,7 @@ const char *unit_stderr(void (*fn)(void))
 void unit_heap(void)
 {
 	CHECK(region_init());
+	heaps_init();
 	sizeclass_init();
 	central_init();
 }
