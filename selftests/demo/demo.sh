@@ -23,7 +23,6 @@ keys=$full
 kernel=6.12
 native=
 allocators="glibc mesh"
-options=()
 results=$build/demo
 
 usage()
@@ -44,7 +43,7 @@ while [ $# -gt 0 ]; do
 	--kernel) kernel=$2; shift 2 ;;
 	--native) native=yes; shift ;;
 	--results) results=$2; shift 2 ;;
-	--jemalloc) allocators="glibc jemalloc mesh" options=(--jemalloc); shift ;;
+	--jemalloc) allocators="glibc jemalloc mesh"; shift ;;
 	--help) usage 0 ;;
 	*) usage 2 >&2 ;;
 	esac
@@ -77,7 +76,7 @@ run_guest()
 		module=$build/kmod/meshhelper.ko
 		need "$module"
 		"$here/guest.sh" --keys "$keys" --module "$module" --out "$results" --build "$build" \
-			"${options[@]}"
+			--allocators "$allocators"
 	else
 		module=$build/kmod-$kernel/meshhelper.ko
 		need "$module"
@@ -86,7 +85,7 @@ run_guest()
 		"$top/selftests/vm/vm.sh" --kernel "$kernel" --rootfs --no-module --mem 2048 \
 			--timeout 1800 --out "$results" -- \
 			sh -c 'exec "$MESH_TOP/selftests/demo/guest.sh" --out "$MESH_OUT" "$@"' \
-			sh --keys "$keys" --module "$module" "${options[@]}"
+			sh --keys "$keys" --module "$module" --allocators "$allocators"
 	fi
 }
 

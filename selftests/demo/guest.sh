@@ -4,11 +4,11 @@
 #
 # guest.sh - the part of the demo that runs on the kernel with the module, as root.
 #
-#	guest.sh --keys N --module FILE --out DIR [--build DIR] [--jemalloc]
+#	guest.sh --keys N --module FILE --out DIR [--build DIR] [--allocators LIST]
 #
-# Loads the module, runs the Redis load under glibc's malloc and under libmesh.so, with
-# --jemalloc also under Debian's, each with a fresh server in a cgroup of its own, and
-# unloads the module. Leaves in DIR for each of them (NAME is glibc, jemalloc or mesh):
+# Loads the module, runs the Redis load under each allocator of the list ("glibc mesh"; there
+# is Debian's jemalloc, too), with a fresh server in a cgroup of its own, and unloads the
+# module. Leaves in DIR for each NAME in the list:
 #	NAME.csv	samples of PSS, RSS, cgroup memory and pages meshed
 #	NAME.phases	"seconds name" for the start of each phase, same clock
 #	NAME.result	name=value lines, the numbers of the table
@@ -37,7 +37,7 @@ allocators="glibc mesh"
 
 while [ $# -gt 0 ]; do
 	case $1 in
-	--jemalloc) allocators="glibc jemalloc mesh"; shift; continue ;;
+	--allocators) allocators=$2 ;;
 	--keys) keys=$2 ;;
 	--module) module=$2 ;;
 	--out) out=$2 ;;
