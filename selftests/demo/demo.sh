@@ -75,8 +75,8 @@ run_guest()
 		check_native
 		module=$build/kmod/meshhelper.ko
 		need "$module"
-		"$here/guest.sh" --keys "$keys" --module "$module" --out "$results" --build "$build" \
-			--allocators "$allocators"
+		"$here/guest.sh" --keys "$keys" --module "$module" --out "$results" \
+			--build "$build" --allocators "$allocators"
 	else
 		module=$build/kmod-$kernel/meshhelper.ko
 		need "$module"
