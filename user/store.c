@@ -8,6 +8,7 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <sys/mman.h>
 
 #include "os.h"
 #include "region.h"
@@ -34,12 +35,44 @@ static uint64_t offset_of(uint32_t slot)
 	return (uint64_t)slot << PAGE_SHIFT;
 }
 
-/* Would the kernel put huge pages into the file? Then holes would free nothing. */
+/*
+ * Where shared memory always gets huge pages, a write into a hole would make one, and most
+ * of it would be of no use. A fault in a view that does not want them makes small ones.
+ * Nothing else is done with that view.
+ */
+#define WINDOW	((size_t)8 * PAGE_SIZE)
+
+static char *window;
+static bool want_small;
+
+/* The slot that was written to last: it has pages. */
+static uint32_t made = SLOT_NONE;
+
+static int make_small_pages(int fd, uint64_t offset, size_t len)
+{
+	int ret;
+
+	if (!window)
+		window = os_map(WINDOW);
+	if (!window || len > WINDOW)
+		return -ENOMEM;
+	ret = os_map_file_over(window, len, fd, offset);
+	if (!ret)
+		ret = os_madvise(window, len, MADV_NOHUGEPAGE);
+	if (!ret)
+		ret = os_madvise(window, len, MADV_POPULATE_READ);
+	os_map_over(window, len);
+	return ret;
+}
+
+/* Does the kernel put huge pages into the file? Then holes would free nothing. */
 static int try_page(int fd)
 {
 	static const char page[PAGE_SIZE];
-	long ret = os_write_at(fd, page, PAGE_SIZE, 0);
+	long ret = want_small ? make_small_pages(fd, 0, PAGE_SIZE) : 0;
 
+	if (!ret)
+		ret = os_write_at(fd, page, PAGE_SIZE, 0);
 	if (ret < 0)
 		return (int)ret;
 	if (os_blocks(fd) > (int64_t)(PAGE_SIZE / 512))
@@ -47,7 +80,7 @@ static int try_page(int fd)
 	return os_punch(fd, 0, PAGE_SIZE);
 }
 
-static int make_fd(void)
+static int try_fd(void)
 {
 	int ret, fd = os_memfd("mesh", false);
 
@@ -61,6 +94,16 @@ static int make_fd(void)
 		return ret;
 	}
 	return fd;
+}
+
+static int make_fd(void)
+{
+	int fd = try_fd();
+
+	if (fd != -EMEDIUMTYPE || want_small)
+		return fd;
+	want_small = true;
+	return try_fd();
 }
 
 static unsigned int unused_number(void)
@@ -116,6 +159,7 @@ int store_ready(void)
 
 bool store_claim(uint32_t slot, unsigned int nr)
 {
+	made = SLOT_NONE;
 	return slots_claim(slot, nr, current);
 }
 
@@ -124,9 +168,25 @@ bool store_is_current(uint32_t slot)
 	return slots_file(slot) == current;
 }
 
+/* A slot is written to as a whole first. */
+static int make_slot(uint32_t slot, size_t off, size_t len)
+{
+	size_t first = off & -PAGE_SIZE;
+	int ret = make_small_pages(files[current].fd, offset_of(slot) + first,
+				   round_up(off + len, PAGE_SIZE) - first);
+
+	if (!ret)
+		made = slot;
+	return ret;
+}
+
 int store_write(uint32_t slot, size_t off, const void *buf, size_t len)
 {
-	long ret = os_write_at(files[current].fd, buf, len, offset_of(slot) + off);
+	long ret = want_small && slot != made ? make_slot(slot, off, len) : 0;
+
+	if (ret < 0)
+		return (int)ret;
+	ret = os_write_at(files[current].fd, buf, len, offset_of(slot) + off);
 
 	if (ret < 0)
 		return (int)ret;

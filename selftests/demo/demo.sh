@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Mesh authors
 #
-# demo.sh [--keys N] [--kernel 6.12|6.1|7.3] [--native] [--results DIR]
+# demo.sh [--keys N] [--kernel 6.12|6.1|7.3] [--native] [--results DIR] [--jemalloc]
 #
 # The Redis experiment of the Mesh paper, end to end: boots a kernel in a virtual
 # machine (or uses this one, --native), loads meshhelper.ko, and loads redis-server
-# once on glibc's malloc and once on libmesh.so. Prints a table, draws PSS over time,
+# once on glibc's malloc and once on libmesh.so (with --jemalloc once more, on what
+# Debian links it with). Prints a table, draws PSS over time,
 # and ends with one line. Everything measured is kept in build/demo/.
 #
 # Exit code: 0 all well; 1 a value read back is wrong, or PSS is above 0.80 of
@@ -21,6 +22,7 @@ full=700000
 keys=$full
 kernel=6.12
 native=
+allocators="glibc mesh"
 results=$build/demo
 
 usage()
@@ -41,6 +43,7 @@ while [ $# -gt 0 ]; do
 	--kernel) kernel=$2; shift 2 ;;
 	--native) native=yes; shift ;;
 	--results) results=$2; shift 2 ;;
+	--jemalloc) allocators="glibc jemalloc mesh"; shift ;;
 	--help) usage 0 ;;
 	*) usage 2 >&2 ;;
 	esac
@@ -72,7 +75,8 @@ run_guest()
 		check_native
 		module=$build/kmod/meshhelper.ko
 		need "$module"
-		"$here/guest.sh" --keys "$keys" --module "$module" --out "$results" --build "$build"
+		"$here/guest.sh" --keys "$keys" --module "$module" --out "$results" \
+			--build "$build" --allocators "$allocators"
 	else
 		module=$build/kmod-$kernel/meshhelper.ko
 		need "$module"
@@ -81,7 +85,7 @@ run_guest()
 		"$top/selftests/vm/vm.sh" --kernel "$kernel" --rootfs --no-module --mem 2048 \
 			--timeout 1800 --out "$results" -- \
 			sh -c 'exec "$MESH_TOP/selftests/demo/guest.sh" --out "$MESH_OUT" "$@"' \
-			sh --keys "$keys" --module "$module"
+			sh --keys "$keys" --module "$module" --allocators "$allocators"
 	fi
 }
 
@@ -99,26 +103,49 @@ mb()
 # row TEXT NAME: a line of the table.
 row()
 {
-	printf '  %-34s %10s %10s\n' "$1" "$(value glibc "$2")" "$(value mesh "$2")"
+	local run
+
+	printf '  %-34s' "$1"
+	for run in $allocators; do
+		printf ' %10s' "$(value "$run" "$2")"
+	done
+	echo
 }
 
-# row_mb TEXT NAME: the same for kB, shown as MB and with their ratio.
+# row_per UNIT TEXT NAME: the same in UNITs, with the ratio of the last to glibc.
+row_per()
+{
+	local run
+
+	printf '  %-34s' "$2"
+	for run in $allocators; do
+		printf ' %10s' "$(awk -v n="$(value "$run" "$3")" -v unit="$1" \
+			'BEGIN { printf "%.1f", n / unit }')"
+	done
+	awk -v a="$(value glibc "$3")" -v b="$(value mesh "$3")" \
+		'BEGIN { printf " %8s\n", a ? sprintf("%.2f", b / a) : "" }'
+}
+
+# row_mb TEXT NAME: kB, shown as MB.
 row_mb()
 {
-	awk -v t="$1" -v a="$(value glibc "$2")" -v b="$(value mesh "$2")" 'BEGIN {
-		printf "  %-34s %10.1f %10.1f %8s\n", t, a / 1024, b / 1024,
-			a ? sprintf("%.2f", b / a) : "" }'
+	row_per 1024 "$@"
 }
 
 print_table()
 {
-	printf '\n  %-34s %10s %10s %8s\n' "Linux $(cat "$results/kernel"), $keys keys" \
-		glibc mesh ratio
+	printf '\n  %-34s' "Linux $(cat "$results/kernel"), $keys keys"
+	# shellcheck disable=SC2086 # a column for each word
+	printf ' %10s' $allocators
+	printf ' %8s\n' ratio
 	row_mb 'PSS after load, MB' pss_load
 	row_mb 'PSS after idle, MB' pss_idle
 	row_mb 'RSS after idle, MB' rss_idle
 	row_mb 'cgroup memory after load, MB' cgroup_load
 	row_mb 'cgroup memory after idle, MB' cgroup_idle
+	row_per 1048576 'used_memory after idle, MB' used
+	row 'PSS / used_memory after idle' pss_of_used
+	row_per 1000 'processor time of the server, s' cpu_idle
 	row 'pages meshed after load' meshed_load
 	row 'pages meshed after idle' meshed_idle
 	row_mb 'PSS saved says the module, MB' saved_idle

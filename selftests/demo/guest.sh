@@ -4,11 +4,11 @@
 #
 # guest.sh - the part of the demo that runs on the kernel with the module, as root.
 #
-#	guest.sh --keys N --module FILE --out DIR [--build DIR]
+#	guest.sh --keys N --module FILE --out DIR [--build DIR] [--allocators LIST]
 #
-# Loads the module, runs the Redis load under glibc's malloc and under libmesh.so, each
-# with a fresh server in a cgroup of its own, and unloads the module. Leaves in DIR for
-# each of the two (NAME is glibc or mesh):
+# Loads the module, runs the Redis load under each allocator of the list ("glibc mesh"; there
+# is Debian's jemalloc, too), with a fresh server in a cgroup of its own, and unloads the
+# module. Leaves in DIR for each NAME in the list:
 #	NAME.csv	samples of PSS, RSS, cgroup memory and pages meshed
 #	NAME.phases	"seconds name" for the start of each phase, same clock
 #	NAME.result	name=value lines, the numbers of the table
@@ -33,9 +33,11 @@ started=$(cut -d ' ' -f 1 /proc/uptime)
 server=
 sampler=
 loaded=
+allocators="glibc mesh"
 
 while [ $# -gt 0 ]; do
 	case $1 in
+	--allocators) allocators=$2 ;;
 	--keys) keys=$2 ;;
 	--module) module=$2 ;;
 	--out) out=$2 ;;
@@ -124,6 +126,8 @@ preload_of()
 {
 	case $1 in
 	glibc) ldconfig -p | sed -n 's/.*libc\.so\.6 (libc6,x86-64.*=> //p' | head -n 1 ;;
+	jemalloc) ldconfig -p | sed -n 's/.*libjemalloc\.so\.2 (libc6,x86-64.*=> //p' |
+		head -n 1 ;;
 	mesh) readlink -f "$build/user/libmesh.so" ;;
 	esac
 }
@@ -196,11 +200,25 @@ note()
 	{
 		awk -v when="$2" '/^Pss:/ { print "pss_" when "=" $2 }
 			/^Rss:/ { print "rss_" when "=" $2 }' /proc/$server/smaps_rollup
+		awk -v when="$2" -v hz="$(getconf CLK_TCK)" '{
+			sub(/.*[)] /, "")
+			print "cpu_" when "=" ($12 + $13) * 1000 / hz
+		}' /proc/$server/stat
 		echo "cgroup_$2=$(($(number_in "$cgroups/mesh-demo-$1/memory.current") / 1024))"
 		echo "maps_$2=$(wc -l </proc/$server/maps)"
 		echo "meshed_$2=$(number_in $sysfs/pages_meshed)"
 		echo "saved_$2=$(($(number_in $sysfs/pss_bytes_saved) / 1024))"
 	} >>"$out/$1.result"
+}
+
+# What PSS is of what Redis thinks that it uses.
+note_share()
+{
+	local share
+
+	share=$(awk -F= '{ v[$1] = $2 }
+		END { printf "%.2f", v["pss_idle"] * 1024 / v["used"] }' "$out/$1.result")
+	echo "pss_of_used=$share" >>"$out/$1.result"
 }
 
 # The PSS that was sampled last, in kB.
@@ -275,6 +293,7 @@ run_one()
 	note "$name" idle
 	redis-cli -s "$socket" info memory | tr -d '\r' | sed -n 's/^used_memory:/used=/p' \
 		>>"$out/$name.result"
+	note_share "$name"
 	say "$name: the module's counters"
 	print_counters | tee "$out/$name.counters"
 	phase "$name" verify
@@ -297,13 +316,16 @@ find_cgroups()
 
 main()
 {
+	local name
+
 	mkdir -p "$out"
 	uname -r >"$out/kernel"
 	say "kernel $(uname -r), $(nproc) processors, $keys keys, maxmemory $maxmemory bytes"
 	find_cgroups
 	load_module
-	run_one glibc
-	run_one mesh
+	for name in $allocators; do
+		run_one "$name"
+	done
 	unload_module
 }
 

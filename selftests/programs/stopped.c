@@ -6,8 +6,8 @@
  * A child makes heaps full of holes, one after the other, while threads of it allocate and
  * free. The parent traces the child's meshing thread and stops it at random moments, as a
  * processor that has something better to do would. If that happens in a pass, the threads
- * must get on nevertheless: were a lock held for a whole pass, they would not in nearly
- * every case. The few moments in which it has the lock of a list are allowed for.
+ * must get on nevertheless: were a lock held for a whole pass, they would not in most
+ * cases. The few moments in which it has the lock of a list are allowed for.
  *
  * The threads do not touch what they allocate: a page that is being merged may be waited for.
  * What is shared by parent and child is struct shared only.
