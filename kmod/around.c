@@ -141,7 +141,7 @@ static vm_fault_t mh_map_runs(struct mh_arena *arena, struct vm_fault *vmf, pgof
 		next = mh_end_of_run(arena, first, end, &slot);
 		if (next == first)
 			break;
-		if (slot != around.slot + around.nr) {
+		if (!around.nr || slot != around.slot + around.nr) {
 			mh_map_run(&around);
 			around.index = first;
 			around.slot = slot;

@@ -326,6 +326,22 @@ TEST_F(fork, reads_around_aliases)
 	EXPECT_EQ(0, exit_code(pid));
 }
 
+/* The first slot of all is shown where its index is not mapped. */
+TEST_F(fork, reads_around_first_slot)
+{
+	pid_t pid = fork();
+
+	if (!pid) {
+		if (munmap(self->a.base, PAGE))
+			_exit(1);
+		touch(page_at(&self->a, 1));
+		if (page_at(&self->a, 1)[SLOT] != 'B' || page_at(&self->a, 1)[0] != 'A')
+			_exit(2);
+		_exit(pfn_of(self->a.base) ? 3 : 0);
+	}
+	EXPECT_EQ(0, exit_code(pid));
+}
+
 /* The first write to what nobody has touched yet leaves nothing to be copied. */
 TEST_F(fork, holes_are_not_copied)
 {
