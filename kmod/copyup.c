@@ -274,21 +274,43 @@ static int mh_copy_up_from(struct mh_copy_up *up)
 static int mh_copy_up_page(struct mh_copy_up *up)
 {
 	pgoff_t home = up->layer->base + up->index;
+	struct page *page = mh_slot_lock(up->family, home, SGP_WRITE);
 	int ret;
 
-	up->to = mh_slot_lock(up->family, home, SGP_WRITE);
-	if (IS_ERR(up->to))
-		return PTR_ERR(up->to);
+	if (IS_ERR(page))
+		return PTR_ERR(page);
+	up->to = page;
 	ret = mh_copy_up_from(up);
-	if (ret)
-		mh_unlock_page(up->to);
-	if (ret < 0)
+	if (!ret)
+		return 0;
+	up->to = NULL;
+	mh_unlock_page(page);
+	if (ret < 0) {
 		mh_slot_forget(up->family, home);
-	/* Another member of the group was faster, or the owner has freed the slot. */
-	if (ret == 1) {
-		mh_drop_spare(up->family, up->layer, home);
-		mh_drop_spare(up->family, up->owner, up->slot);
+		return ret;
 	}
+	/* Another member of the group was faster, or the owner has freed the slot. */
+	mh_drop_spare(up->family, up->layer, home);
+	mh_drop_spare(up->family, up->owner, up->slot);
+	return 1;
+}
+
+/*
+ * Give the layer a hole where it sees one, and else do @fn, which returns 1 to be called again.
+ * Return: 0, also if there was nothing to do, or an errno.
+ */
+static int mh_copy_up_by(struct mh_copy_up *up, int (*fn)(struct mh_copy_up *up))
+{
+	int ret;
+
+	do {
+		up->slot = mh_resolve(up->layer, up->index, &up->owner);
+		if (up->owner == up->layer)
+			return 0;
+		ret = mh_copy_up_hole(up);
+		if (ret == 1)
+			ret = fn(up);
+	} while (ret == 1);
 	return ret;
 }
 
@@ -322,21 +344,10 @@ int mh_copy_up_fault(struct mh_family *family, struct mh_layer *layer, pgoff_t i
 		.index = index,
 		.vma = mh_seen_in_one(layer) ? vma : NULL,
 	};
-	int ret;
+	int err = mh_copy_up_by(&up, mh_copy_up_page);
 
-	*copy = NULL;
-	do {
-		up.slot = mh_resolve(layer, index, &up.owner);
-		if (up.owner == layer)
-			return 0;
-		ret = mh_copy_up_hole(&up);
-		if (ret == 1) {
-			ret = mh_copy_up_page(&up);
-			if (!ret)
-				*copy = up.to;
-		}
-	} while (ret == 1);
-	return ret;
+	*copy = up.to;
+	return err;
 }
 
 /* The same for those who do not need the page. */
@@ -577,15 +588,8 @@ static int mh_hide_page(struct mh_copy_up *up)
 static int mh_hide(struct mh_family *family, struct mh_layer *layer, pgoff_t index)
 {
 	struct mh_copy_up up = { .family = family, .layer = layer, .index = index };
-	int ret;
 
-	do {
-		up.slot = mh_resolve(layer, index, &up.owner);
-		if (up.owner == layer)
-			return 0;
-		ret = mh_hide_page(&up);
-	} while (ret == 1);
-	return ret;
+	return mh_copy_up_by(&up, mh_hide_page);
 }
 
 /**

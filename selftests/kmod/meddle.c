@@ -335,6 +335,31 @@ TEST_F(meddle, gap_has_nothing)
 	EXPECT_EQ(meshed + 3, counter("pages_meshed"));
 }
 
+/* A child that has a gap, where its parent has something, makes no pages there when it forks. */
+static int fork_with_gap(struct arena a)
+{
+	long long resident;
+	pid_t pid;
+
+	a.fd = device_open();
+	resident = fdinfo_value(&a, "mesh-resident");
+	pid = fork();
+	if (!pid)
+		_exit(0);
+	return exit_code(pid) || fdinfo_value(&a, "mesh-resident") != resident;
+}
+
+TEST_F(meddle, gap_is_empty)
+{
+	pid_t pid;
+
+	ASSERT_EQ(0, madvise(page_at(&self->a, 10), 20 * PAGE, MADV_DONTFORK));
+	pid = fork();
+	if (!pid)
+		_exit(fork_with_gap(self->a));
+	EXPECT_EQ(0, exit_code(pid));
+}
+
 /* A page that is mapped twice and marked once is for children. */
 TEST_F(meddle, gap_mapped_elsewhere)
 {
