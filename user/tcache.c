@@ -15,6 +15,7 @@
 #include "daemon.h"
 #include "lock.h"
 #include "message.h"
+#include "options.h"
 #include "os.h"
 #include "tcache.h"
 
@@ -166,7 +167,10 @@ static struct tcache *new_tcache(void)
 		tc = os_map(tcache_bytes());
 		if (!tc)
 			return NULL;
-		init_bins(tc);
+		if (options.check)
+			init_no_bins(tc);
+		else
+			init_bins(tc);
 	}
 	lock_acquire(&lock);
 	link_live(tc);
@@ -227,7 +231,7 @@ void *tcache_refill(unsigned int cls)
 	uint8_t *batch;
 	unsigned int nr;
 
-	if (unlikely(!usable()))
+	if (unlikely(!usable()) || unlikely(options.check))
 		return refill_one(cls);
 	bin = &tcache->bins[cls];
 	batch = &tcache->batch[cls];
