@@ -508,6 +508,20 @@ static size_t slot_at(struct central *c, struct span *s, const struct sizeclass 
 	return slot;
 }
 
+void central_must_have(unsigned int cls, const void *p)
+{
+	struct central *c = &centrals[cls];
+	struct span *s;
+	size_t slot;
+
+	lock_acquire(&c->lock);
+	s = span_of_slot(c, p);
+	slot = slot_at(c, s, &sizeclasses[cls], (size_t)((const char *)p - span_addr(s)));
+	if (!(s->own[slot / 64] >> slot % 64 & 1))
+		bad_return(c, p, s, false);
+	lock_release(&c->lock);
+}
+
 /*
  * Clear the bits of the first of @nr slots and of those that follow it in the same span;
  * abort if one is not in use. Returns their number. A word of bits is kept in a register:

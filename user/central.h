@@ -73,6 +73,13 @@ unsigned int central_refill(unsigned int cls, void **out, unsigned int nr);
  */
 void central_return(unsigned int cls, void *const *ptrs, unsigned int nr);
 
+/**
+ * central_must_have() - abort unless an address is a slot in use, as central_return() does
+ * @cls: size class
+ * @p: address in a page of the class
+ */
+void central_must_have(unsigned int cls, const void *p);
+
 /* Spans of all classes: there are, were made since the start, were at most at a time. */
 size_t central_spans_now(void);
 size_t central_spans_made(void);

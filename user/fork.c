@@ -13,6 +13,7 @@
 #include <pthread.h>
 
 #include "central.h"
+#include "check.h"
 #include "daemon.h"
 #include "huge.h"
 #include "lock.h"
@@ -36,6 +37,7 @@ static void fork_prepare(void)
 		_IO_list_lock();
 	daemon_fork_prepare();
 	tcache_fork_prepare();
+	check_fork_prepare();
 	central_fork_prepare();
 	pageheap_fork_prepare(&heap_arena);
 	pageheap_fork_prepare(&heap_anon);
@@ -53,6 +55,7 @@ static void fork_parent(void)
 	pageheap_fork_parent(&heap_anon);
 	pageheap_fork_parent(&heap_arena);
 	central_fork_parent();
+	check_fork_done();
 	tcache_fork_parent();
 	lock_fork_leave();
 	daemon_fork_parent();
@@ -68,6 +71,7 @@ static void fork_child(void)
 	span_fork_done();
 	huge_fork_done();
 	slots_fork_done();
+	check_fork_done();
 	tcache_fork_child();
 	lock_fork_leave();
 	daemon_fork_child();

@@ -6,6 +6,7 @@
  * but libc's registration functions may: the thread that sets up passes.
  */
 #include "central.h"
+#include "check.h"
 #include "dump.h"
 #include "init.h"
 #include "lock.h"
@@ -63,6 +64,8 @@ bool heap_init_slow(void)
 /* After the destructors of everything that was loaded later. */
 __attribute__((destructor)) static void at_exit(void)
 {
+	if (options.check)
+		check_exit();
 	if (options.stats)
 		stats_dump(2);
 	if (options.mallocstats)

@@ -24,6 +24,7 @@ enum lock_rank {
 	LOCK_DAEMON,		/* start and stop of the daemon, its requests */
 	LOCK_MESH,		/* held from a merge until the spans are joined */
 	LOCK_THREADS,		/* list of thread caches */
+	LOCK_CHECK,		/* quarantine of MESH_CHECK */
 	LOCK_CLASS,		/* one per size class */
 	LOCK_HEAP,		/* one per page heap; never two at once */
 	LOCK_SPANS,		/* span descriptors */

@@ -15,6 +15,7 @@
 
 #include "alloc.h"
 #include "central.h"
+#include "check.h"
 #include "daemon.h"
 #include "huge.h"
 #include "init.h"
@@ -25,6 +26,14 @@ static void *no_memory(void)
 {
 	errno = ENOMEM;
 	return NULL;
+}
+
+static void *alloc_slot(size_t size)
+{
+	unsigned int cls = sizeclass_of(size + check_room());
+	void *p = tcache_refill(cls);
+
+	return unlikely(options.check) ? check_alloc(p, cls, size) : p;
 }
 
 /*
@@ -38,8 +47,8 @@ MESH_NOINLINE void *alloc_slow(size_t size)
 	if (unlikely(!heap_init()))
 		return no_memory();
 	daemon_poke();
-	if (size <= SLOT_MAX)
-		p = tcache_refill(sizeclass_of(size));
+	if (size <= SLOT_MAX - check_room())
+		p = alloc_slot(size);
 	else if (size <= LARGE_MAX)
 		p = large_alloc(size, PAGE_SIZE, NULL);
 	else if (size <= PTRDIFF_MAX)
@@ -66,6 +75,8 @@ MESH_NOINLINE void free_slow(void *p)
 		free_other(p);
 	else if ((uintptr_t)p & (ALLOC_ALIGN - 1))
 		central_return(cls, &p, 1);	/* which says what is wrong */
+	else if (unlikely(options.check))
+		check_free(p, cls);
 	else
 		tcache_overflow(cls, p);
 }
@@ -147,7 +158,9 @@ static size_t size_of(const void *p)
 {
 	unsigned int cls = class_of(p);
 
-	return likely(cls != CLASS_NONE) ? sizeclasses[cls].size : size_of_other(p);
+	if (unlikely(cls == CLASS_NONE))
+		return size_of_other(p);
+	return unlikely(options.check) ? check_size(p, cls) : sizeclasses[cls].size;
 }
 
 MESH_EXPORT size_t malloc_usable_size(void *p)
@@ -179,7 +192,7 @@ static void *resize_other(void *p, size_t size)
 /* An object that would waste more than half of its room moves. */
 static bool fits(size_t old_size, size_t size)
 {
-	return size <= old_size && size >= old_size / 2;
+	return size <= old_size && size >= old_size / 2 && likely(!options.check);
 }
 
 MESH_EXPORT void *realloc(void *p, size_t size)

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "alloc.h"
+#include "check.h"
 #include "daemon.h"
 #include "huge.h"
 #include "init.h"
@@ -21,13 +22,16 @@ static bool is_power_of_two(size_t x)
 /* Slots are as aligned as their size is, spans as pages are. */
 static void *alloc_aligned_slot(size_t align, size_t size)
 {
-	unsigned int cls = sizeclass_of_aligned(size, align);
+	unsigned int cls = sizeclass_of_aligned(size + check_room(), align);
 	void *p;
 
 	if (cls == CLASS_NONE)
 		return NULL;
 	p = tcache_pop(cls);
-	return p ? p : tcache_refill(cls);
+	if (p)
+		return p;
+	p = tcache_refill(cls);
+	return unlikely(options.check) ? check_alloc(p, cls, size) : p;
 }
 
 /* Long alignments leave gaps in the page heap, mappings do not. */

@@ -15,6 +15,7 @@
 #include "daemon.h"
 #include "lock.h"
 #include "message.h"
+#include "options.h"
 #include "os.h"
 #include "park.h"
 #include "tcache.h"
@@ -160,7 +161,10 @@ static struct tcache *new_tcache(void)
 		tc = os_map(tcache_bytes());
 		if (!tc)
 			return NULL;
-		init_bins(tc);
+		if (options.check)
+			init_no_bins(tc);
+		else
+			init_bins(tc);
 	}
 	/* Without the key nobody will say when the pointer is no more. */
 	tc->home = have_key ? &tcache : NULL;
@@ -247,6 +251,8 @@ static void *refill_bin(unsigned int cls)
 	uint8_t *batch = &tcache->batch[cls];
 	unsigned int nr;
 
+	if (unlikely(options.check))
+		return refill_one(cls);
 	if (unlikely(bin->top[-1]))
 		return *--bin->top;
 	if (*batch > tcache->cap[cls])

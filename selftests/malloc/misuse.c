@@ -150,6 +150,103 @@ static void realloc_wild(void)
 	free(realloc(p, 100));
 }
 
+/* With MESH_CHECK=1 */
+
+static void check_double_free(void)
+{
+	char *p = malloc(100), *q = malloc(100);
+
+	EXPECT("double free of %p, an object of 100 bytes", (void *)p);
+	free(p);
+	free(q);
+	free(p);
+	_exit(0);
+}
+
+static void check_interior(void)
+{
+	char *p = (char *)malloc(100) + 16;
+
+	EXPECT("free of %p: not the start of an object of 112 bytes", (void *)p);
+	free(opaque(p));
+	_exit(0);
+}
+
+static void check_overflow(void)
+{
+	char *p = malloc(97);
+
+	EXPECT("overflow of %p, an object of 97 bytes: byte 97 was written to", (void *)p);
+	p[97] = 0;
+	free(p);
+	_exit(0);
+}
+
+static void check_overflow_tight(void)
+{
+	char *p = malloc(104);
+
+	EXPECT("overflow of %p, in a slot of 112 bytes: the last ones were written to", (void *)p);
+	memset(p + 104, 0, 8);
+	free(p);
+	_exit(0);
+}
+
+static void check_overflow_aligned(void)
+{
+	char *p = aligned_alloc(64, 1000);
+
+	EXPECT("overflow of %p, an object of 1000 bytes: byte 1001 was written to", (void *)p);
+	p[1001] = 0;
+	free(realloc(p, 2000));
+	_exit(0);
+}
+
+/* Found at exit. */
+static void check_write_after_free(void)
+{
+	char *p = malloc(100);
+
+	EXPECT("use after free of %p, an object of 100 bytes: byte 10 was written to", (void *)p);
+	free(p);
+	p[10] = 0;
+}
+
+/* Found when the slot is wanted again. */
+static void check_write_after_free_early(void)
+{
+	char *p = malloc(5000);
+
+	EXPECT("use after free of %p, an object of 5000 bytes: byte 4999 was written to", (void *)p);
+	free(p);
+	p[4999] = 0;
+	for (int i = 0; i < 2000; i++)
+		free(opaque(malloc(16)));
+	_exit(0);
+}
+
+static void check_many_bytes_freed(void)
+{
+	char *p = malloc(30000);
+
+	EXPECT("use after free of %p, an object of 30000 bytes: byte 0 was written to", (void *)p);
+	free(p);
+	p[0] = 0;
+	for (int i = 0; i < 40; i++)
+		free(opaque(malloc(30000)));
+	_exit(0);
+}
+
+static void check_size_of_freed(void)
+{
+	char *p = malloc(100);
+
+	EXPECT("use after free of %p, an object of 100 bytes: its size is wanted", (void *)p);
+	free(p);
+	p = realloc(p, 200);
+	_exit(0);
+}
+
 static const struct {
 	const char *name;
 	void (*fn)(void);
@@ -160,6 +257,10 @@ static const struct {
 	CASE(double_free_large), CASE(double_free_huge), CASE(wild_stack), CASE(wild_low),
 	CASE(interior_misaligned), CASE(interior), CASE(interior_large),
 	CASE(interior_huge), CASE(realloc_wild),
+	CASE(check_double_free), CASE(check_interior), CASE(check_overflow),
+	CASE(check_overflow_tight), CASE(check_overflow_aligned), CASE(check_write_after_free),
+	CASE(check_write_after_free_early), CASE(check_many_bytes_freed),
+	CASE(check_size_of_freed),
 };
 
 int main(int argc, char **argv)

@@ -94,7 +94,7 @@ static void check_signals(void)
 	setitimer(ITIMER_REAL, &every, NULL);
 	for (unsigned int i = 0; signals < 200; i++) {
 		free(p[i % 64]);
-		p[i % 64] = malloc(i % 5000 + i % 64 * 1000);
+		p[i % 64] = malloc(1 + i % 5000 + i % 64 * 1000);
 		CHECK(p[i % 64]);
 		p[i % 64][0] = 1;
 	}
