@@ -193,7 +193,7 @@ static unsigned int fill(struct search *s, find_fn *find, unsigned int at,
 			 struct search_pair *out, uint64_t *probes)
 {
 	unsigned int members = s->members[at], found = 0, i, from;
-	uint64_t x[SPAN_WORDS];
+	uint64_t x[SPAN_WORDS] = { 0 };
 
 	for (unsigned int w = 0; w < s->words; w++)
 		x[w] = s->live[w][at];

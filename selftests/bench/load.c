@@ -200,6 +200,11 @@ static void many_threads(void)
 	run_threads(64, 1000, 250000, replace_small);
 }
 
+static void very_many_threads(void)
+{
+	run_threads(512, 125, 31250, replace_small);
+}
+
 static void any(void)
 {
 	run_threads(1, 10000, 2000000, replace_any);
@@ -579,6 +584,7 @@ static const struct {
 	{ "small", small },
 	{ "small-2", small_threads },
 	{ "small-64", many_threads },
+	{ "small-512", very_many_threads },
 	{ "any", any },
 	{ "phases", phases },
 	{ "trees", trees },
