@@ -202,7 +202,8 @@ static void check_write_after_free_early(void)
 {
 	char *p = malloc(5000);
 
-	EXPECT("use after free of %p, an object of 5000 bytes: byte 4999 was written to", (void *)p);
+	EXPECT("use after free of %p, an object of 5000 bytes: byte 4999 was written to",
+	       (void *)p);
 	free(p);
 	p[4999] = 0;
 	for (int i = 0; i < 2000; i++)
