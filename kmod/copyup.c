@@ -513,9 +513,9 @@ static pgoff_t mh_next_seen(struct mh_family *family, struct mh_layer *layer, pg
  * Have @fn do something to each index in a range that the layer may see something at, further down.
  * Return: 0, the first errno of @fn, or -EINTR for a fatal signal.
  */
-static int mh_for_each_seen(struct mh_family *family, struct mh_layer *layer, pgoff_t first,
-			    pgoff_t end, int (*fn)(struct mh_family *family,
-						   struct mh_layer *layer, pgoff_t index))
+static int mh_walk_seen(struct mh_family *family, struct mh_layer *layer, pgoff_t first,
+			pgoff_t end, int (*fn)(struct mh_family *family,
+					       struct mh_layer *layer, pgoff_t index))
 {
 	pgoff_t index;
 	int err = 0;
@@ -543,7 +543,7 @@ static int mh_for_each_seen(struct mh_family *family, struct mh_layer *layer, pg
 int mh_copy_up_range(struct mh_family *family, struct mh_layer *layer, pgoff_t first,
 		     pgoff_t end)
 {
-	return mh_for_each_seen(family, layer, first, end, mh_copy_up_index);
+	return mh_walk_seen(family, layer, first, end, mh_copy_up_index);
 }
 
 /* Context: the slot's folio locked, and checked. */
@@ -604,5 +604,5 @@ static int mh_hide(struct mh_family *family, struct mh_layer *layer, pgoff_t ind
  */
 int mh_hide_range(struct mh_family *family, struct mh_layer *layer, pgoff_t first, pgoff_t end)
 {
-	return mh_for_each_seen(family, layer, first, end, mh_hide);
+	return mh_walk_seen(family, layer, first, end, mh_hide);
 }
