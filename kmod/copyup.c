@@ -514,8 +514,8 @@ static pgoff_t mh_next_seen(struct mh_family *family, struct mh_layer *layer, pg
  * Return: 0, the first errno of @fn, or -EINTR for a fatal signal.
  */
 static int mh_walk_seen(struct mh_family *family, struct mh_layer *layer, pgoff_t first,
-			pgoff_t end, int (*fn)(struct mh_family *family, struct mh_layer *layer,
-					       pgoff_t index))
+			pgoff_t end, int (*fn)(struct mh_family *family,
+					       struct mh_layer *layer, pgoff_t index))
 {
 	pgoff_t index;
 	int err = 0;
