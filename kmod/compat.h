@@ -36,6 +36,11 @@
 #endif
 
 #ifndef MH_HAVE_VM_FLAGS_SET
+static inline void vm_flags_init(struct vm_area_struct *vma, unsigned long flags)
+{
+	vma->vm_flags = flags;
+}
+
 static inline void vm_flags_set(struct vm_area_struct *vma, unsigned long flags)
 {
 	vma->vm_flags |= flags;

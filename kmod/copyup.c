@@ -26,8 +26,9 @@
  * there from before the first such reference until the owner writes, whatever becomes of
  * the layer that has looked through. The owner's own references for writing are another
  * matter: what they bring belongs into the owner's page, and into nobody else's. There are
- * none while the mark is there: they come by way of mh_page_mkwrite(), which ends it, and
- * where there are some at fork, the child gets its copy at once.
+ * none while the mark is there: they come by way of mh_page_mkwrite(), which ends it, or of
+ * mh_map_written(), which does nothing where there is one. Where there are some at fork, the
+ * child gets its copy at once.
  *
  * Functions are called with family->tree held and no folio lock; they sleep.
  */

@@ -4,9 +4,9 @@
  * Page faults on an arena.
  *
  * Both handlers return with the folio locked and the slot checked under that lock;
- * mm/ installs the PTE before it unlocks. So whoever holds the folio's lock knows
- * that no PTE for it is being installed, and that the next fault will see what was
- * done meanwhile. No lock of the arena is taken unless the index is in a removal
+ * mm/ installs the PTE before it unlocks, or written.c has done so here. So whoever holds the
+ * folio's lock knows that no PTE for it is being installed, and that the next fault will see
+ * what was done meanwhile. No lock of the arena is taken unless the index is in a removal
  * window, its slot is armed, or the process has relatives.
  */
 #include <linux/sched/signal.h>
@@ -118,11 +118,38 @@ static int mh_pass_on_hole(struct mh_arena *arena, struct vm_fault *vmf, pgoff_t
 	return mh_copy_up(arena->family, upper, vmf->pgoff, NULL);
 }
 
-/* Return: 0 with vmf->page set and locked; an errno; or 1 to be called again. */
+/*
+ * Context: @page locked, and what the fault's index shows.
+ * Return: 0 with vmf->page set and locked, or NULL if it has been mapped; or an errno.
+ */
+static int mh_fault_end(struct mh_arena *arena, struct vm_fault *vmf, struct page *page,
+			struct mh_layer *owner, pgoff_t slot, bool copied)
+{
+	int err = owner == arena->top ? 0 : mh_lend(owner, slot);
+
+	if (err)
+		return err;
+	if (slot != vmf->pgoff)
+		mh_shrink_note(arena->family, 1);
+	trace_meshhelper_alias_fault(arena, vmf, owner, slot);
+	vmf->page = page;
+	if (owner == arena->top && mh_map_written(arena, vmf, page, slot, copied)) {
+		unlock_page(page);
+		put_page(page);
+		vmf->page = NULL;
+	}
+	return 0;
+}
+
+/*
+ * Return: 0 with vmf->page set and locked, or NULL if it has been mapped; an errno; or 1 to be
+ * called again.
+ */
 static int mh_fault_page(struct mh_arena *arena, struct vm_fault *vmf)
 {
 	struct mh_family *family = arena->family;
 	struct mh_layer *owner;
+	bool copied = false;
 	struct page *page;
 	pgoff_t slot;
 	int err;
@@ -132,6 +159,7 @@ static int mh_fault_page(struct mh_arena *arena, struct vm_fault *vmf)
 		err = mh_copy_up_fault(family, arena->top, vmf->pgoff, vmf->vma, &page);
 		if (!page)
 			return err ?: 1;
+		copied = true;
 		owner = arena->top;
 		slot = owner->base + vmf->pgoff;
 	} else {
@@ -142,18 +170,11 @@ static int mh_fault_page(struct mh_arena *arena, struct vm_fault *vmf)
 		if (IS_ERR(page))
 			return PTR_ERR(page);
 	}
-	if (mh_page_current(arena, page, vmf->pgoff, slot)) {
-		err = owner == arena->top ? 0 : mh_lend(owner, slot);
-		if (!err) {
-			if (slot != vmf->pgoff)
-				mh_shrink_note(family, 1);
-			trace_meshhelper_alias_fault(arena, vmf, owner, slot);
-			vmf->page = page;
-			return 0;
-		}
-	} else {
-		err = 1;
-	}
+	err = 1;
+	if (mh_page_current(arena, page, vmf->pgoff, slot))
+		err = mh_fault_end(arena, vmf, page, owner, slot, copied);
+	if (!err)
+		return 0;
 	unlock_page(page);
 	put_page(page);
 	mh_drop_spare(family, owner, slot);
@@ -177,9 +198,9 @@ static int mh_fault_locked(struct mh_arena *arena, struct vm_fault *vmf)
  * mh_fault - vm_ops->fault of an arena
  * @vmf: the fault
  *
- * Return: VM_FAULT_LOCKED with vmf->page set; VM_FAULT_NOPAGE to be called again;
- * VM_FAULT_OOM; VM_FAULT_SIGBUS beyond the largest arena, for a page lost to a memory
- * error, or in a child that could not be given an arena at fork.
+ * Return: VM_FAULT_LOCKED with vmf->page set; VM_FAULT_NOPAGE if it has been mapped, or to be
+ * called again; VM_FAULT_OOM; VM_FAULT_SIGBUS beyond the largest arena, for a page lost to a
+ * memory error, or in a child that could not be given an arena at fork.
  */
 vm_fault_t mh_fault(struct vm_fault *vmf)
 {
@@ -197,7 +218,7 @@ vm_fault_t mh_fault(struct vm_fault *vmf)
 	mh_unlock_tree(arena, related);
 	if (ret < 0)
 		return vmf_error(ret);
-	return ret ? VM_FAULT_NOPAGE : VM_FAULT_LOCKED;
+	return ret || !vmf->page ? VM_FAULT_NOPAGE : VM_FAULT_LOCKED;
 }
 
 /* Before a write: what relatives see must not change. */
@@ -257,10 +278,10 @@ static vm_fault_t mh_page_mkwrite_locked(struct mh_arena *arena, struct vm_fault
  * mh_page_mkwrite - vm_ops->page_mkwrite of an arena
  * @vmf: a write to a page that is mapped, or about to be, without write permission
  *
- * Every first write comes here, as the VMA asks for write notification; so does the
- * first one after a fork, which write-protects the page table entries, and so do writes to
- * pages that userfaultfd protects in its asynchronous mode. This is where a merge that
- * has armed the slot loses against the writer.
+ * First writes come here unless mh_map_written() has been enough, as the VMA asks for write
+ * notification; so does the first one after a fork, which write-protects the page table
+ * entries, and so do writes to pages that userfaultfd protects in its asynchronous mode. This
+ * is where a merge that has armed the slot loses against the writer.
  *
  * Return: VM_FAULT_LOCKED, or VM_FAULT_NOPAGE to have the fault tried again.
  */

@@ -20,7 +20,9 @@
  *
  * Armed mode relies on the write-protection that the caller set by userfaultfd after
  * arming: a write since then has been through mh_page_mkwrite(), which took the
- * folio's lock and the mark. Lying about it loses the caller's own writes only.
+ * folio's lock and the mark. Others have not been possible: mh_map_written() leaves armed slots
+ * alone, and a page table entry that it made before was protected like any other, or finds the
+ * protection there and makes none. Lying about it loses the caller's own writes only.
  */
 #include <linux/bitmap.h>
 #include <linux/highmem.h>

@@ -319,6 +319,10 @@ void mh_touch(struct mh_arena *arena, pgoff_t index);
 vm_fault_t mh_fault(struct vm_fault *vmf);
 vm_fault_t mh_page_mkwrite(struct vm_fault *vmf);
 
+/* written.c: page table entries for what is written to */
+bool mh_map_written(struct mh_arena *arena, struct vm_fault *vmf, struct page *page,
+		    pgoff_t slot, bool copied);
+
 /* around.c: what lies around a page fault */
 bool mh_fault_around(struct mh_arena *arena, struct vm_fault *vmf);
 

@@ -246,8 +246,8 @@ static inline unsigned int merge_in_turn(struct arena *a, unsigned int nr, uint3
 	return merged;
 }
 
-/* Physical frame of an address, 0 if it has none. Needs CAP_SYS_ADMIN. */
-static inline uint64_t pfn_of(const void *addr)
+/* The entry of /proc/self/pagemap for an address; with frames only for CAP_SYS_ADMIN. */
+static inline uint64_t pagemap_entry(const void *addr)
 {
 	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	uint64_t entry;
@@ -255,6 +255,14 @@ static inline uint64_t pfn_of(const void *addr)
 	if (fd < 0 || pread(fd, &entry, 8, (uintptr_t)addr / PAGE * 8) != 8)
 		die("/proc/self/pagemap");
 	close(fd);
+	return entry;
+}
+
+/* Physical frame of an address, 0 if it has none. */
+static inline uint64_t pfn_of(const void *addr)
+{
+	uint64_t entry = pagemap_entry(addr);
+
 	return entry >> 63 ? entry & ((1ULL << 55) - 1) : 0;
 }
 

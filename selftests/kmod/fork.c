@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/resource.h>
 
 #include "kselftest_harness.h"
 
@@ -340,6 +341,34 @@ TEST_F(fork, reads_around_first_slot)
 		_exit(pfn_of(self->a.base) ? 3 : 0);
 	}
 	EXPECT_EQ(0, exit_code(pid));
+}
+
+static long faults_of_this_process(void)
+{
+	struct rusage usage;
+
+	if (getrusage(RUSAGE_SELF, &usage))
+		die("getrusage");
+	return usage.ru_minflt;
+}
+
+/* A write to one of a group gives a child page table entries for all of it. */
+TEST_F(fork, writes_once)
+{
+	pid_t pid = fork();
+	long faults;
+
+	if (!pid) {
+		page_at(&self->a, 0)[0] = '!';
+		faults = faults_of_this_process();
+		page_at(&self->a, 1)[1] = '?';
+		faults = faults_of_this_process() - faults;
+		if (page_at(&self->a, 1)[0] != '!' || page_at(&self->a, 0)[1] != '?')
+			_exit(1);
+		_exit(faults ? 2 : 0);
+	}
+	EXPECT_EQ(0, exit_code(pid));
+	EXPECT_TRUE(pristine(&self->a));
 }
 
 /* The first write to what nobody has touched yet leaves nothing to be copied. */

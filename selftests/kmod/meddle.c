@@ -14,6 +14,10 @@
 
 #include "kselftest_harness.h"
 
+/* Of /proc/kpageflags and /proc/PID/pagemap. */
+#define KPF_MLOCKED		33
+#define PAGEMAP_SOFT_DIRTY	(1ULL << 55)
+
 #define SLOT	512
 
 #ifndef MADV_COLLAPSE
@@ -196,6 +200,45 @@ TEST_F(meddle, locked)
 	EXPECT_EQ('B', page_at(&self->a, 2)[0]);
 	EXPECT_EQ(0, madvise(page_at(&self->a, 3), PAGE, MADV_REMOVE));
 	EXPECT_EQ(0, page_at(&self->a, 3)[0]);
+}
+
+/* Of the page at an address, as /proc/kpageflags has it. */
+static bool page_flag(const void *addr, unsigned int flag)
+{
+	int fd = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
+	uint64_t flags;
+
+	if (fd < 0 || pread(fd, &flags, 8, pfn_of(addr) * 8) != 8)
+		die("/proc/kpageflags");
+	close(fd);
+	return flags >> flag & 1;
+}
+
+/* What is locked when it is touched is so for the kernel, too. */
+TEST_F(meddle, locked_on_fault)
+{
+	unsigned int i;
+
+	ASSERT_EQ(0, munmap(self->a.base + 32 * PAGE, 32 * PAGE));
+	ASSERT_EQ(0, madvise(self->a.base, 32 * PAGE, MADV_REMOVE));
+	ASSERT_EQ(0, mlock2(self->a.base, 32 * PAGE, MLOCK_ONFAULT));
+	for (i = 0; i < 32; i++) {
+		page_at(&self->a, i)[0] = 'x';
+		EXPECT_TRUE(page_flag(page_at(&self->a, i), KPF_MLOCKED));
+	}
+}
+
+/* A checkpoint asks which pages were written to since the last: the first write counts. */
+TEST_F(meddle, soft_dirty)
+{
+	int fd = open("/proc/self/clear_refs", O_WRONLY | O_CLOEXEC);
+
+	ASSERT_EQ(0, madvise(self->a.base, PAGE, MADV_REMOVE));
+	ASSERT_EQ(1, write(fd, "4", 1));
+	ASSERT_EQ(0, close(fd));
+	EXPECT_FALSE(pagemap_entry(self->a.base) & PAGEMAP_SOFT_DIRTY);
+	page_at(&self->a, 0)[0] = 'x';
+	EXPECT_TRUE(pagemap_entry(self->a.base) & PAGEMAP_SOFT_DIRTY);
 }
 
 /* What is mapped with MCL_FUTURE in force is populated and locked, and nothing beyond. */
