@@ -98,11 +98,47 @@ static void set_option(const char *entry)
 #undef OPTION_ENUM
 }
 
+static bool starts_with(const char *s, const char *start)
+{
+	while (*start)
+		if (*s++ != *start++)
+			return false;
+	return true;
+}
+
+/* Valgrind preloads something of its own into what it runs. */
+static bool is_valgrind(const char *entry)
+{
+	const char *value = value_of(entry, "LD_PRELOAD");
+
+	for (; value && *value; value++)
+		if (starts_with(value, "/vgpreload_"))
+			return true;
+	return false;
+}
+
+/*
+ * Valgrind runs one thread at a time, and 3.19 does not know that io_uring_enter() waits: nobody
+ * else would run until it returns.
+ */
+static void init_in_valgrind(void)
+{
+	if (options.loop == LOOP_AUTO)
+		options.loop = LOOP_POLL;
+}
+
 void options_init(char *const *envp)
 {
-	for (; envp && *envp; envp++)
+	bool valgrind = false;
+
+	for (; envp && *envp; envp++) {
 		if (**envp == 'M')
 			set_option(*envp);
+		else if (**envp == 'L')
+			valgrind |= is_valgrind(*envp);
+	}
+	if (valgrind)
+		init_in_valgrind();
 	if (!options.background)
 		options.daemon = 0;
 	/* The daemon is who prints. */

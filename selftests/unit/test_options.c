@@ -116,5 +116,21 @@ TEST(long_value)
 	CHECK(strlen(got) < 300 && got[strlen(got) - 1] == '\n');
 }
 
+/* It would hang in io_uring_enter(), unless whoever asks for that knows better. */
+TEST(valgrind_polls)
+{
+	env[0] = "LD_PRELOAD=/x/libmesh.so:/y/vgpreload.so";
+	read_env();
+	CHECK_EQ(options.loop, LOOP_AUTO);
+	env[0] = "LD_PRELOAD=/usr/libexec/valgrind/vgpreload_core-amd64-linux.so:/x/libmesh.so";
+	env[1] = "MESH_LOOP=uring";
+	read_env();
+	CHECK_EQ(options.loop, LOOP_URING);
+	env[1] = "MESH_LOOP=auto";
+	read_env();
+	CHECK_EQ(options.loop, LOOP_POLL);
+}
+
 UNIT_MAIN(UNIT(defaults), UNIT(values), UNIT(limits), UNIT(foreign_names_are_ignored),
-	  UNIT(wrong_values_are_named), UNIT(wrong_value_keeps_default), UNIT(long_value))
+	  UNIT(wrong_values_are_named), UNIT(wrong_value_keeps_default), UNIT(long_value),
+	  UNIT(valgrind_polls))
