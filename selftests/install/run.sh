@@ -16,7 +16,7 @@ count=0
 # check NAME COMMAND...: one TAP line; what the command prints is shown if it fails.
 check()
 {
-	local name=$1 log=$root.log
+	local name=$1 log=$root/check.log
 
 	shift
 	count=$((count + 1))
