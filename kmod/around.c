@@ -58,7 +58,8 @@ static int mh_lend_range(struct mh_layer *owner, pgoff_t first, pgoff_t end)
 	do {
 		xas_lock(&xas);
 		for (entry = xas_load(&xas); xas.xa_index < end; entry = xas_next(&xas)) {
-			if (!entry)
+			/* What collapse.c has reserved is not NULL here, but no mark. */
+			if (!xa_is_value(entry))
 				xas_store(&xas, xa_mk_value(1));
 			if (xas_error(&xas))
 				break;

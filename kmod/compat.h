@@ -35,6 +35,9 @@
 #define __folio_batch_release(batch)	__pagevec_release((struct pagevec *)(batch))
 #endif
 
+/* Elsewhere it is a stub that answers 0. */
+#define MH_HAVE_PTE_PGPROT	(IS_ENABLED(CONFIG_X86) || IS_ENABLED(CONFIG_ARM64))
+
 #ifndef MH_HAVE_VM_FLAGS_SET
 static inline void vm_flags_init(struct vm_area_struct *vma, unsigned long flags)
 {

@@ -547,7 +547,7 @@ int mh_copy_up_range(struct mh_family *family, struct mh_layer *layer, pgoff_t f
 	return mh_walk_seen(family, layer, first, end, mh_copy_up_index);
 }
 
-/* Context: the slot's folio locked, and checked. */
+/* Context: the slot's folio locked, and checked; or lost, so that nobody can copy it meanwhile. */
 static int mh_hide_locked(struct mh_copy_up *up)
 {
 	int err = mh_set_hole(up->layer, up->index);
@@ -569,6 +569,8 @@ static int mh_hide_page(struct mh_copy_up *up)
 	int ret = 1;
 
 	up->from = mh_slot_page(up->family, up->slot);
+	if (up->from == ERR_PTR(-EIO) && !xa_load(&up->owner->groups, up->slot))
+		return mh_hide_locked(up);
 	if (IS_ERR(up->from))
 		return PTR_ERR(up->from);
 	lock_page(up->from);

@@ -30,8 +30,8 @@ static pgprot_t mh_written_prot(struct vm_area_struct *vma, struct page *page)
 /* Locked memory is none, as such a VMA's entries would not be counted as locked. */
 static bool mh_may_be_written(struct mh_arena *arena, struct vm_fault *vmf, pgoff_t slot)
 {
-	return vmf->flags & FAULT_FLAG_WRITE && !(vmf->vma->vm_flags & VM_LOCKED) &&
-	       !mh_index_shared(arena->top, vmf->pgoff) &&
+	return MH_HAVE_PTE_PGPROT && vmf->flags & FAULT_FLAG_WRITE &&
+	       !(vmf->vma->vm_flags & VM_LOCKED) && !mh_index_shared(arena->top, vmf->pgoff) &&
 	       !xa_load(&arena->top->lent, slot) && !xa_load(&arena->armed, slot);
 }
 

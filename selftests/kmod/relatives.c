@@ -238,18 +238,39 @@ static void survive(int number)
 	(void)number;
 }
 
+/* False if the kernel has no use for that. */
+static bool lose_page(char *page)
+{
+	signal(SIGBUS, survive);
+	return !madvise(page, PAGE, MADV_HWPOISON) || errno != EINVAL;
+}
+
 /* A copy-up that fails leaves no page behind. */
 TEST_F(relatives, copy_of_lost_page)
 {
 	pid_t pid;
 
 	memset(self->a.base, 'p', 2 * PAGE);
-	signal(SIGBUS, survive);
-	if (madvise(self->a.base, PAGE, MADV_HWPOISON) && errno == EINVAL)
+	if (!lose_page(self->a.base))
 		SKIP(return, "the kernel does not handle memory errors");
 	pid = fork();
 	if (!pid)
 		_exit(write_to_lost_page(self->a));
+	EXPECT_EQ(0, exit_code(pid));
+}
+
+/* What a child is not to have need not be there. */
+TEST_F(relatives, fork_without_lost_page)
+{
+	pid_t pid;
+
+	memset(self->a.base, 'p', 3 * PAGE);
+	if (!lose_page(page_at(&self->a, 1)))
+		SKIP(return, "the kernel does not handle memory errors");
+	ASSERT_EQ(0, madvise(page_at(&self->a, 1), PAGE, MADV_DONTFORK));
+	pid = fork();
+	if (!pid)
+		_exit(peek(page_at(&self->a, 0)) != 'p' || peek(page_at(&self->a, 2)) != 'p');
 	EXPECT_EQ(0, exit_code(pid));
 }
 
