@@ -113,10 +113,8 @@ static void end_if_stuck(void)
  */
 static void carry_back(uintptr_t addr, char *image, size_t len)
 {
-	if (!os_move_over((void *)addr, image, len)) {
-		os_map_at(image, len);
+	if (!os_move_over((void *)addr, image, len))
 		return;
-	}
 	uffd_close();
 	memcpy((void *)addr, image, len);
 }

@@ -33,6 +33,7 @@
 #include "options.h"
 #include "os.h"
 #include "pace.h"
+#include "tcache.h"
 
 /*
  * A signal that nobody sends to a process as a whole: a signalfd also reads what
@@ -155,6 +156,7 @@ static void *daemon_main(void *unused)
 {
 	int kick_fd;
 
+	tcache_forgo();
 	os_prctl_name("mesh");
 	kick_fd = prepare();
 	if (kick_fd >= 0) {

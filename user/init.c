@@ -38,8 +38,8 @@ static bool set_up_tables(void)
 static void register_handlers(void)
 {
 	in_init = true;
-	dump_init();
 	tcache_init();
+	dump_init();
 	in_init = false;
 }
 

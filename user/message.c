@@ -166,7 +166,8 @@ static int borrow_stderr(void)
 
 	if (fd >= 0)
 		return fd;
-	return os_open("/proc/self/fd/2", O_WRONLY | O_APPEND | O_NOCTTY | O_CLOEXEC);
+	return os_open("/proc/self/fd/2", O_WRONLY | O_APPEND | O_NOCTTY | O_NONBLOCK |
+		       O_CLOEXEC);
 }
 
 static void say(const char *buf, size_t len)

@@ -195,14 +195,17 @@ void *os_move_pages(void *addr, size_t len)
 /**
  * os_move_over() - move a mapping to where another one is, which goes
  * @to: where
- * @from: part of one mapping; nothing is mapped there afterwards
+ * @from: part of one mapping of private memory; stays mapped and reads as zero
  * @len: bytes
+ *
+ * Needs Linux 5.7.
  *
  * Return: 0 or -errno.
  */
 int os_move_over(void *to, void *from, size_t len)
 {
-	long ret = SYS5(SYS_mremap, from, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, to);
+	int flags = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP;
+	long ret = SYS5(SYS_mremap, from, len, len, flags, to);
 
 	return ret < 0 && ret > -4096 ? (int)ret : 0;
 }

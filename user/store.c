@@ -57,8 +57,12 @@ static int make_small_pages(int fd, uint64_t offset, size_t len)
 	if (!window || len > WINDOW)
 		return -ENOMEM;
 	ret = os_map_file_over(window, len, fd, offset);
-	if (!ret)
-		ret = os_madvise(window, len, MADV_NOHUGEPAGE);
+	if (ret) {
+		/* There may be a hole now, which is anybody's. */
+		window = NULL;
+		return ret;
+	}
+	ret = os_madvise(window, len, MADV_NOHUGEPAGE);
 	if (!ret)
 		ret = os_madvise(window, len, MADV_POPULATE_READ);
 	os_map_over(window, len);

@@ -175,6 +175,14 @@ static struct tcache *new_tcache(void)
 	return tc;
 }
 
+/* Nobody will say when the thread's pointer to it is no more. */
+static void keep_from_parking(struct tcache *tc)
+{
+	lock_acquire(&tcache_lock);
+	tc->home = NULL;
+	lock_release(&tcache_lock);
+}
+
 /* The key may need memory: by then the thread has its cache. */
 static bool attach(void)
 {
@@ -184,8 +192,8 @@ static bool attach(void)
 		return false;
 	own = tc;
 	tcache = tc;
-	if (have_key)
-		pthread_setspecific(key, tc);
+	if (have_key && pthread_setspecific(key, tc))
+		keep_from_parking(tc);
 	return true;
 }
 
@@ -193,10 +201,11 @@ static void thread_exit(void *arg)
 {
 	struct tcache *tc = arg;
 
-	/* From here on nobody parks it. */
+	/* From here on nobody parks it. Busy it is if a signal handler has not returned to it. */
 	lock_acquire(&tcache_lock);
 	unlink_live(tc);
 	lock_release(&tcache_lock);
+	atomic_store_explicit(&tc->busy, false, memory_order_relaxed);
 	tcache_flush();
 	tcache = &tcache_dead;
 	lock_acquire(&tcache_lock);
@@ -315,6 +324,14 @@ void tcache_flush(void)
 	leave();
 }
 
+/* Its thread may be at it meanwhile: a guess, but never an absurd one. */
+static size_t slots_in(const struct tcache *tc, unsigned int cls)
+{
+	size_t nr = min_size(tcache_bin_nr(tc, cls), bin_cap[cls]), taken = tc->taken[cls];
+
+	return nr > taken ? nr - taken : 0;
+}
+
 unsigned int tcache_count(size_t counts[NR_CLASSES])
 {
 	unsigned int nr = 0;
@@ -322,12 +339,16 @@ unsigned int tcache_count(size_t counts[NR_CLASSES])
 	lock_acquire(&tcache_lock);
 	for (const struct tcache *tc = tcache_live; tc; tc = tc->next) {
 		for (unsigned int cls = 1; cls < NR_CLASSES; cls++)
-			counts[cls] += min_size(tcache_bin_nr(tc, cls), bin_cap[cls]) -
-				       tc->taken[cls];
+			counts[cls] += slots_in(tc, cls);
 		nr++;
 	}
 	lock_release(&tcache_lock);
 	return nr;
+}
+
+void tcache_forgo(void)
+{
+	tcache = &tcache_dead;
 }
 
 void tcache_fork_prepare(void)

@@ -148,6 +148,14 @@ void *tcache_refill(unsigned int cls);
 void tcache_overflow(unsigned int cls, void *p);
 
 /**
+ * tcache_forgo() - do without a cache from now on
+ *
+ * The daemon's, which holds the lock of the list of caches where a signal handler of the
+ * program's may come in and allocate: when it reports a double free, or a call is trapped.
+ */
+void tcache_forgo(void);
+
+/**
  * tcache_flush() - give everything the calling thread holds to the central lists
  */
 void tcache_flush(void);

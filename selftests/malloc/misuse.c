@@ -6,6 +6,7 @@
  */
 #define _GNU_SOURCE
 #include <pthread.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -65,6 +66,19 @@ static void double_free_asleep(void)
 	free(p);
 	free(r);
 	sleep(40);
+}
+
+static void allocate(int number)
+{
+	(void)number;
+	free(opaque(malloc(200)));
+}
+
+/* The program's handler runs in that thread then. */
+static void double_free_asleep_handled(void)
+{
+	signal(SIGABRT, allocate);
+	double_free_asleep();
 }
 
 static void double_free_medium(void)
@@ -254,7 +268,7 @@ static const struct {
 } cases[] = {
 #define CASE(fn) { #fn, fn }
 	CASE(double_free), CASE(double_free_apart), CASE(double_free_asleep),
-	CASE(double_free_medium),
+	CASE(double_free_asleep_handled), CASE(double_free_medium),
 	CASE(double_free_large), CASE(double_free_huge), CASE(wild_stack), CASE(wild_low),
 	CASE(interior_misaligned), CASE(interior), CASE(interior_large),
 	CASE(interior_huge), CASE(realloc_wild),

@@ -89,6 +89,10 @@ int pressure_open(void)
 /* Slots in the caches of threads that sleep. */
 static atomic_uint cached;
 
+void tcache_forgo(void)
+{
+}
+
 int park_open(void)
 {
 	return 0;
