@@ -53,6 +53,21 @@ static unsigned int mh_map_members(struct mh_arena *arena, struct vm_area_struct
 	return nr;
 }
 
+static bool mh_make_entries(struct mh_arena *arena, struct vm_fault *vmf, struct page *page,
+			    struct mh_group *group)
+{
+	struct vm_area_struct vma = *vmf->vma;
+
+	vm_flags_init(&vma, vma.vm_flags | VM_MIXEDMAP);
+	vma.vm_page_prot = mh_written_prot(vmf->vma, page);
+	if (vm_insert_page(&vma, vmf->address, page))
+		return false;
+	set_page_dirty(page);
+	if (group)
+		mh_shrink_note(arena->family, mh_map_members(arena, &vma, page, group));
+	return true;
+}
+
 /**
  * mh_map_written - end a page fault for writing
  * @arena: whose
@@ -67,18 +82,7 @@ static unsigned int mh_map_members(struct mh_arena *arena, struct vm_area_struct
 bool mh_map_written(struct mh_arena *arena, struct vm_fault *vmf, struct page *page,
 		    pgoff_t slot, bool copied)
 {
-	struct vm_area_struct vma = *vmf->vma;
-	struct mh_group *group;
-
-	if (!mh_may_be_written(arena, vmf, slot))
-		return false;
-	vm_flags_init(&vma, vma.vm_flags | VM_MIXEDMAP);
-	vma.vm_page_prot = mh_written_prot(vmf->vma, page);
-	if (vm_insert_page(&vma, vmf->address, page))
-		return false;
-	set_page_dirty(page);
-	group = copied ? xa_load(&arena->top->groups, slot) : NULL;
-	if (group)
-		mh_shrink_note(arena->family, mh_map_members(arena, &vma, page, group));
-	return true;
+	return mh_may_be_written(arena, vmf, slot) &&
+	       mh_make_entries(arena, vmf, page,
+			       copied ? xa_load(&arena->top->groups, slot) : NULL);
 }
