@@ -115,7 +115,7 @@ checkpatch()
 # what is not compiled is not looked at.
 check_kernel_build()
 {
-	local dir=$build/static-$1
+	local dir=$build/test/static-$1
 
 	rm -rf "$dir"
 	"$top/selftests/vm/build-kmod.sh" "$build/vm/kernel-$1/kdir" "$dir" C=2 W=1 \
@@ -169,7 +169,7 @@ cocci_scripts()
 # check_coccinelle KERNEL: nothing to report for all of the kernel's semantic patches.
 check_coccinelle()
 {
-	local dir=$build/cocci-$1 log=$build/cocci-$1/log scripts
+	local dir=$build/test/cocci-$1 log=$build/test/cocci-$1/log scripts
 
 	scripts=$(cocci_scripts "$1")
 	[ "$(echo "$scripts" | wc -l)" -gt 10 ] || echo "semantic patches are missing: ./run build"

@@ -950,19 +950,30 @@ static void writers_wait(void)
 
 static atomic_uint target;
 
-/* Write once to a member of each group that is being merged, at any moment of it. */
+/* How long the target is worked on when nobody writes to it. */
+static uint64_t work_ns;
+
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	CHECK(!clock_gettime(CLOCK_MONOTONIC, &t));
+	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+/* Write once to each target: half of the time at any moment of the work, half after it. */
 static void *write_to_target(void *unused)
 {
 	unsigned int seen = 0, span;
 
 	while ((span = atomic_load(&target)) != UINT32_MAX) {
-		unsigned int spin = test_random() % 4000;
+		uint64_t when = now_ns() + test_random() % (2 * work_ns);
 
 		if (span == seen)
 			continue;
 		seen = span;
-		while (spin--)
-			atomic_signal_fence(memory_order_seq_cst);
+		while (now_ns() < when)
+			;
 		heap_write(span, span % 16);
 	}
 	return unused;
@@ -983,8 +994,10 @@ static void groups_under_writers(void)
 	set_up(HEAP_SPANS, 1);
 	for (round = 0; want_round(round, merged && refused); round++) {
 		heap_fill_diagonal();
+		work_ns = now_ns();
 		for (i = 0; i < heap.nr; i += 2)
 			CHECK(!heap_merge(i, i + 1));
+		work_ns = (now_ns() - work_ns) / (heap.nr / 2);
 		atomic_store(&target, 0);
 		CHECK(!pthread_create(&t, NULL, write_to_target, NULL));
 		for (i = 0; i < heap.nr; i += 4) {
@@ -1004,32 +1017,47 @@ static void groups_under_writers(void)
 	CHECK(merged && refused);
 }
 
+static void write_and_look(void)
+{
+	unsigned int i;
+
+	for (i = 1; i < heap.nr; i += 2) {
+		heap_write(i, i % 16);
+		CHECK(!heap_renew(i));
+	}
+}
+
 /* The same while it is merged anew. */
 static void renewals_under_writers(void)
 {
-	unsigned int i, round, renewed = 0;
+	unsigned int i, round, renewed = 0, refused = 0;
 	pthread_t t;
 
 	set_up(HEAP_SPANS, 1);
 	heap_fill_diagonal();
 	for (i = 0; i < heap.nr; i += 2)
 		CHECK(!heap_merge(i, i + 1));
-	for (round = 0; want_round(round, renewed); round++) {
-		for (i = 1; i < heap.nr; i += 2) {
-			heap_write(i, i % 16);
-			heap_renew(i);
-		}
+	for (round = 0; want_round(round, renewed && refused); round++) {
+		write_and_look();
+		work_ns = now_ns();
+		for (i = 1; i < heap.nr; i += 2)
+			CHECK(heap_renew(i));
+		work_ns = (now_ns() - work_ns) / (heap.nr / 2);
+		write_and_look();
 		atomic_store(&target, 0);
 		CHECK(!pthread_create(&t, NULL, write_to_target, NULL));
 		for (i = 1; i < heap.nr; i += 2) {
 			atomic_store(&target, i);
-			renewed += heap_renew(i);
+			if (heap_renew(i))
+				renewed++;
+			else
+				refused++;
 		}
 		atomic_store(&target, UINT32_MAX);
 		pthread_join(t, NULL);
 		heap_verify();
 	}
-	CHECK(renewed);
+	CHECK(renewed && refused);
 }
 
 /* Who may not have faults of system calls served must not merge. */

@@ -46,6 +46,7 @@ append=
 shell=no
 copies=()
 command=()
+qemu=
 
 say()
 {
@@ -169,7 +170,7 @@ list_tree()
 list_build()
 {
 	find "$1" \( -path "$1/vm" -o -path "$1/ksft" -o -path "$1/test" -o -name CMakeFiles \
-		-o -path "$1/kmod*/src" \) -prune -o ! -type d \
+		-o -name Testing -o -path "$1/kmod*/src" \) -prune -o ! -type d \
 		! -name '*.o' ! -name '*.a' ! -name '*.ninja*' ! -name '*.cmake' -print
 }
 
@@ -250,7 +251,10 @@ boot()
 	if [ $shell = yes ]; then
 		timeout -k 5 --foreground "$limit" qemu-system-x86_64 "${qemu_args[@]}" || rc=$?
 	else
-		timeout -k 5 "$limit" qemu-system-x86_64 "${qemu_args[@]}" < /dev/null || rc=$?
+		timeout -k 5 "$limit" qemu-system-x86_64 "${qemu_args[@]}" < /dev/null &
+		qemu=$!
+		wait $qemu || rc=$?
+		qemu=
 	fi
 	return $rc
 }
@@ -356,7 +360,9 @@ main()
 		[ -e "$module" ] || die "$module is missing: ./run build"
 	fi
 	work=$(mktemp -d "$build/vm/run.XXXXXX")
-	trap 'rm -rf "$work"' EXIT
+	# The machine is in a process group of its own, where a signal to ours does not end it.
+	trap '[ -z "$qemu" ] || kill $qemu; rm -rf "$work"' EXIT
+	trap 'exit 130' INT TERM
 	pack_job
 	run_machine || rc=$?
 	if [ $rc -ne 0 ]; then
