@@ -226,14 +226,20 @@ unsigned long mh_get_unmapped_area(struct file *file, unsigned long addr, unsign
 }
 
 /*
- * There must be no map_pages: it would let faults in without mmap_lock, and fork relies
- * on keeping them out.
+ * mm/ asks for this with rcu_read_lock held, and mh_fault_around() sleeps. But only where it can
+ * ask does it call mh_fault() with the lock of the VMA instead of mmap_lock.
  */
+static vm_fault_t mh_map_pages(struct vm_fault *vmf, pgoff_t first, pgoff_t last)
+{
+	return 0;
+}
+
 const struct vm_operations_struct mh_vm_ops = {
 	.open = mh_vm_open,
 	.close = mh_vm_close,
 	.mremap = mh_vm_mremap,
 	.fault = mh_fault,
+	.map_pages = mh_map_pages,
 	.page_mkwrite = mh_page_mkwrite,
 };
 

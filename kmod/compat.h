@@ -55,6 +55,13 @@ static inline void vm_flags_clear(struct vm_area_struct *vma, unsigned long flag
 }
 #endif
 
+#ifndef MH_HAVE_VMA_START_WRITE
+/* All page faults hold mmap_lock. */
+static inline void vma_start_write(struct vm_area_struct *vma)
+{
+}
+#endif
+
 /*
  * Where a command's payload is: in the SQE, or in a copy that io_uring has made of
  * it. The newest kernel's io_uring_sqe_cmd() is the same, but takes a type.

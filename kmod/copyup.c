@@ -317,7 +317,8 @@ static int mh_copy_up_by(struct mh_copy_up *up, int (*fn)(struct mh_copy_up *up)
 
 /*
  * Is all that is seen by way of the layer in one VMA? mremap() can give a process several of
- * the same indices. Each has a reference to the arena, and mmap_lock keeps new ones away.
+ * the same indices. Each has a reference to the arena, and new ones are made of the one that
+ * the page fault keeps locked.
  */
 static bool mh_seen_in_one(struct mh_layer *layer)
 {

@@ -42,7 +42,7 @@ static void mh_unlock_tree(struct mh_arena *arena, bool locked)
  * @index: page of the arena
  *
  * What fork passes on ends with the last index that was ever touched.
- * Context: mmap_lock held.
+ * Context: mmap_lock or the lock of the VMA held.
  */
 void mh_touch(struct mh_arena *arena, pgoff_t index)
 {

@@ -3,13 +3,16 @@
 /*
  * fork: the child gets an arena of its own, which sees its parent's contents.
  *
- * dup_mmap() calls vm_ops->open for the child's VMA with both mmap_locks held for
- * writing, so the parent neither faults nor merges; family->tree keeps removal out. It
- * copies no page table entries of shared mappings. The parent's are write-protected, so
- * that each first write comes to mh_page_mkwrite() and is preceded by a copy-up; other
- * threads of the parent wait for the end of the fork in their next page fault. That is
- * so for every kind of fork, raw clone() included. I/O that is going on in the parent's
- * pages does not come to mh_page_mkwrite() again, so of those the child gets copies now.
+ * dup_mmap() calls vm_ops->open for the child's VMA with both mmap_locks held for writing,
+ * so the parent does not merge; family->tree keeps removal out. Page faults may do with
+ * the lock of their VMA, and dup_mmap() takes those one by one, while the arena is forked
+ * as a whole with its first VMA: so all of them are taken first. mm/ lets go of them with
+ * mmap_lock. It copies no page table entries of shared mappings. The parent's are write-
+ * protected, so that each first write comes to mh_page_mkwrite() and is preceded by a
+ * copy-up; other threads of the parent wait for the end of the fork in their next page
+ * fault. That is so for every kind of fork, raw clone() included. I/O that is going on in
+ * the parent's pages does not come to mh_page_mkwrite() again, so of those the child gets
+ * copies now.
  */
 #include <linux/mm.h>
 #include <linux/mmu_notifier.h>
@@ -60,16 +63,21 @@ static void mh_write_protect(struct vm_area_struct *vma)
 }
 
 /* Context: the parent's mmap_lock held for writing; it is current's. */
-static void mh_write_protect_arena(struct mh_arena *arena)
+static void mh_visit_vmas(struct mh_arena *arena, void (*visit)(struct vm_area_struct *vma))
 {
 	VMA_ITERATOR(vmi, current->mm, 0);
 	struct vm_area_struct *vma;
 
-	if (WARN_ON_ONCE(arena->mm != current->mm))
-		return mh_zap(arena->family, 0, MH_MAX_ARENA_PAGES);
 	for_each_vma(vmi, vma)
 		if (vma->vm_ops == &mh_vm_ops && vma->vm_private_data == arena)
-			mh_write_protect(vma);
+			visit(vma);
+}
+
+static void mh_write_protect_arena(struct mh_arena *arena)
+{
+	if (WARN_ON_ONCE(arena->mm != current->mm))
+		return mh_zap(arena->family, 0, MH_MAX_ARENA_PAGES);
+	mh_visit_vmas(arena, mh_write_protect);
 }
 
 /* Context: family->tree held for writing. */
@@ -94,21 +102,30 @@ free:
 	return NULL;
 }
 
+static struct mh_arena *mh_find_arena(struct mh_family *family, struct mm_struct *mm)
+{
+	struct mh_arena *arena;
+
+	down_read(&family->tree);
+	arena = mh_arena_of_mm(family, mm);
+	up_read(&family->tree);
+	return arena;
+}
+
 /* The arena that a process's VMAs have so far, or a new one. */
 static struct mh_arena *mh_forked_arena(struct mh_arena *parent, struct mm_struct *mm)
 {
 	struct mh_family *family = parent->family;
-	struct mh_arena *child;
-	bool created = false;
+	struct mh_arena *child = mh_find_arena(family, mm);
 
+	if (child)
+		return child;
+	/* This waits for page faults, and they may be waiting for family->tree. */
+	mh_visit_vmas(parent, vma_start_write);
 	down_write(&family->tree);
-	child = mh_arena_of_mm(family, mm);
-	if (!child) {
-		child = mh_fork_arena(parent, mm);
-		created = child;
-	}
+	child = mh_fork_arena(parent, mm);
 	up_write(&family->tree);
-	if (created)
+	if (child)
 		mh_arena_publish(child);
 	return child;
 }

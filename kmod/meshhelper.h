@@ -63,7 +63,7 @@
  *
  * Lock order, outermost first:
  *
- *	mmap_lock (fork: write; fault: read; MERGE, ARM: read)
+ *	mmap_lock (fork: write; fault: read, or lock of the VMA; MERGE, ARM: read)
  *	  family->tree		which layers there are, and whose; written by fork and exit
  *	    arena->lock		groups of the arena's layer, removal window
  *	      folio locks	several only under arena->lock, or as in copyup.c

@@ -808,4 +808,66 @@ TEST_F(fork, while_writing)
 	pthread_join(thread, NULL);
 }
 
+#define FAULTING	24
+
+static volatile bool forking;
+
+/*
+ * Write to each page of a range, by a page fault each time: no entries, or no pages. During a
+ * fork, what was begun is ended, and then written to without page faults of that kind.
+ */
+static void *fault_forever(void *range)
+{
+	char *page = range;
+	uint64_t n = 0;
+
+	while (!stop) {
+		n++;
+		if (!forking)
+			madvise(range, FAULTING * PAGE, n % 2 ? MADV_DONTNEED : MADV_REMOVE);
+		for (unsigned int i = 0; i < FAULTING; i++)
+			*(volatile uint64_t *)(page + i * PAGE) = n;
+	}
+	return NULL;
+}
+
+static bool still_the_same(const char *range)
+{
+	uint64_t then[FAULTING];
+	unsigned int i;
+
+	for (i = 0; i < FAULTING; i++)
+		then[i] = *(volatile uint64_t *)(range + i * PAGE);
+	usleep(2000);
+	for (i = 0; i < FAULTING; i++)
+		if (*(volatile uint64_t *)(range + i * PAGE) != then[i])
+			return false;
+	return true;
+}
+
+/* Faults in a mapping of the arena that fork() comes to later than to the first. */
+TEST_F(fork, split_under_faults)
+{
+	char *range = page_at(&self->a, 40);
+	pthread_t thread;
+	unsigned int i;
+
+	ASSERT_EQ(0, mprotect(page_at(&self->a, 16), PAGE, PROT_READ));
+	stop = false;
+	ASSERT_EQ(0, pthread_create(&thread, NULL, fault_forever, range));
+	for (i = 0; i < 300; i++) {
+		pid_t pid;
+
+		usleep(1000);
+		forking = true;
+		pid = fork();
+		if (!pid)
+			_exit(!still_the_same(range));
+		ASSERT_EQ(0, exit_code(pid));
+		forking = false;
+	}
+	stop = true;
+	pthread_join(thread, NULL);
+}
+
 TEST_HARNESS_MAIN

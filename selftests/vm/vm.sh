@@ -135,7 +135,7 @@ machine_options()
 	if [ "$1" = kvm ]; then
 		echo -M q35 -accel kvm -cpu host
 	elif [ $icount = yes ]; then
-		echo -M q35 -accel tcg,thread=single -icount shift=0,sleep=off -cpu max,-cx16
+		echo -M q35 -accel tcg,thread=single -icount shift=0,sleep=off -cpu max,-cx16,-erms,-fsrm
 	else
 		echo -M q35 -accel tcg,thread=multi -cpu max,-cx16,-erms,-fsrm
 	fi
