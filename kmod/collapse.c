@@ -135,8 +135,10 @@ static void mh_absorb_groups(struct mh_family *family, struct mh_layer *lower,
 		mh_slot_pass_on(family, upper, slot);
 		cond_resched();
 	}
-	xa_for_each(&upper->lent, slot, entry)
+	xa_for_each(&upper->lent, slot, entry) {
 		xa_store(&lower->lent, slot, entry, GFP_NOWAIT);
+		cond_resched();
+	}
 	atomic_long_add(atomic_long_read(&upper->nr_meshed), &lower->nr_meshed);
 }
 

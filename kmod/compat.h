@@ -23,6 +23,13 @@
 #include <linux/shmem_fs.h>
 #include <linux/shrinker.h>
 #include <linux/slab.h>
+#include <linux/swap.h>
+
+#ifdef MH_HAVE_LEAFOPS_H
+#include <linux/leafops.h>
+#else
+#include <linux/swapops.h>
+#endif
 
 #ifdef MH_HAVE_FOLIO_BATCH_H
 #include <linux/folio_batch.h>
@@ -52,6 +59,23 @@ static inline void vm_flags_set(struct vm_area_struct *vma, unsigned long flags)
 static inline void vm_flags_clear(struct vm_area_struct *vma, unsigned long flags)
 {
 	vma->vm_flags &= ~flags;
+}
+#endif
+
+/* No guard pages in mappings of files, or no flag that tells. */
+#ifndef VM_MAYBE_GUARD
+#define VM_MAYBE_GUARD	VM_NONE
+#endif
+
+#ifdef MH_HAVE_LEAFOPS_H
+static inline bool mh_pte_is_migration(pte_t entry)
+{
+	return softleaf_is_migration(softleaf_from_pte(entry));
+}
+#else
+static inline bool mh_pte_is_migration(pte_t entry)
+{
+	return is_swap_pte(entry) && is_migration_entry(pte_to_swp_entry(entry));
 }
 #endif
 

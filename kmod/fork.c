@@ -15,6 +15,7 @@
  * copies now.
  */
 #include <linux/mm.h>
+#include <linux/mm_inline.h>
 #include <linux/mmu_notifier.h>
 #include <linux/pgtable.h>
 #include <linux/userfaultfd_k.h>
@@ -22,21 +23,48 @@
 #include "meshhelper.h"
 #include "trace.h"
 
-/*
- * An entry that stays dirty could be made writable again by mprotect() or userfaultfd,
- * which take that for a sign that mh_page_mkwrite() has been asked.
- */
+/* Migration would put back an entry that is as writable, or dirty, as the one that it took. */
 static int mh_write_protect_pte(pte_t *pte, unsigned long addr, void *mm)
 {
 	pte_t entry = ptep_get(pte);
 
-	if (!pte_present(entry) || (!pte_write(entry) && !pte_dirty(entry)))
+	if (mh_pte_is_migration(entry))
+		return -EAGAIN;
+	if (pte_present(entry) && pte_write(entry))
+		ptep_set_wrprotect(mm, addr, pte);
+	return 0;
+}
+
+/*
+ * An entry that stays dirty could be made writable again by mprotect() or userfaultfd,
+ * which take that for a sign that mh_page_mkwrite() has been asked.
+ */
+static int mh_clean_pte(pte_t *pte, unsigned long addr, void *mm)
+{
+	pte_t entry = ptep_get(pte);
+
+	if (mh_pte_is_migration(entry))
+		return -EAGAIN;
+	if (!pte_present(entry) || !pte_dirty(entry))
 		return 0;
 	entry = ptep_get_and_clear(mm, addr, pte);
-	if (pte_dirty(entry))
-		set_page_dirty(pte_page(entry));
-	set_pte_at(mm, addr, pte, pte_mkclean(pte_wrprotect(entry)));
+	set_page_dirty(pte_page(entry));
+	set_pte_at(mm, addr, pte, pte_mkclean(entry));
 	return 0;
+}
+
+/* In pieces, as mm/ does not pause on its way. */
+static int mh_apply(struct vm_area_struct *vma, pte_fn_t fn)
+{
+	unsigned long addr, end;
+	int err = 0;
+
+	for (addr = vma->vm_start; addr < vma->vm_end && !err; addr = end) {
+		end = min(addr - addr % PUD_SIZE + PUD_SIZE, vma->vm_end);
+		err = apply_to_existing_page_range(vma->vm_mm, addr, end - addr, fn, vma->vm_mm);
+		cond_resched();
+	}
+	return err;
 }
 
 /* Would it take many page tables that are not there to reach those that are? */
@@ -47,37 +75,71 @@ static bool mh_sparse(struct vm_area_struct *vma)
 }
 
 /*
- * As for anonymous memory, it is dup_mmap() that flushes the TLB, at its end; until then
- * the child does not run, and the parent's other threads may write to what both will see.
- * Who mirrors the page tables has to be told, which only mm/ can do, so there the entries
- * are removed; so they are where page tables would have to be made for it.
+ * Who mirrors the page tables has to be told, which only mm/ can do. And where there may be guard
+ * pages, dup_mmap() copies all entries, and finds these only, which are not removed.
  */
+static bool mh_keeps_no_entries(struct vm_area_struct *vma)
+{
+	return mm_has_notifiers(vma->vm_mm) || mh_sparse(vma) || vma->anon_vma ||
+	       vma->vm_flags & VM_MAYBE_GUARD;
+}
+
+static void mh_zap_vma(struct vm_area_struct *vma)
+{
+	zap_vma_range(vma, vma->vm_start, vma->vm_end - vma->vm_start);
+}
+
 static void mh_write_protect(struct vm_area_struct *vma)
 {
-	unsigned long size = vma->vm_end - vma->vm_start;
-
-	if (mm_has_notifiers(vma->vm_mm) || mh_sparse(vma) ||
-	    apply_to_existing_page_range(vma->vm_mm, vma->vm_start, size,
-					 mh_write_protect_pte, vma->vm_mm))
-		zap_vma_range(vma, vma->vm_start, size);
+	if (mh_keeps_no_entries(vma) || mh_apply(vma, mh_write_protect_pte))
+		mh_zap_vma(vma);
 }
 
-/* Context: the parent's mmap_lock held for writing; it is current's. */
-static void mh_visit_vmas(struct mh_arena *arena, void (*visit)(struct vm_area_struct *vma))
+static void mh_clean(struct vm_area_struct *vma)
+{
+	if (!mh_keeps_no_entries(vma) && mh_apply(vma, mh_clean_pte))
+		mh_zap_vma(vma);
+}
+
+/*
+ * Context: the parent's mmap_lock held for writing; it is current's.
+ * Return: the last VMA, or NULL if there is none.
+ */
+static struct vm_area_struct *mh_visit_vmas(struct mh_arena *arena,
+					    void (*visit)(struct vm_area_struct *vma))
 {
 	VMA_ITERATOR(vmi, current->mm, 0);
-	struct vm_area_struct *vma;
+	struct vm_area_struct *vma, *last = NULL;
 
-	for_each_vma(vmi, vma)
-		if (vma->vm_ops == &mh_vm_ops && vma->vm_private_data == arena)
-			visit(vma);
+	for_each_vma(vmi, vma) {
+		if (vma->vm_ops != &mh_vm_ops || vma->vm_private_data != arena)
+			continue;
+		visit(vma);
+		last = vma;
+	}
+	return last;
 }
 
+/*
+ * dup_mmap() flushes the TLB at its end, and until then other threads may write to what both will
+ * see. But reclaim does not wait for that when it writes out a page whose entry is clean: it takes
+ * for granted that nobody can have it dirty in a TLB. So entries are cleaned after a flush. All that
+ * a module can do for one is to remove an entry, which flushes everything when it finds that
+ * somebody else is about to.
+ */
 static void mh_write_protect_arena(struct mh_arena *arena)
 {
-	if (WARN_ON_ONCE(arena->mm != current->mm))
+	struct mm_struct *mm = current->mm;
+	struct vm_area_struct *vma;
+
+	if (WARN_ON_ONCE(arena->mm != mm))
 		return mh_zap(arena->family, 0, MH_MAX_ARENA_PAGES);
-	mh_visit_vmas(arena, mh_write_protect);
+	inc_tlb_flush_pending(mm);
+	vma = mh_visit_vmas(arena, mh_write_protect);
+	if (vma && atomic_read(&mm->mm_users) > 1)
+		zap_vma_range(vma, vma->vm_start, PAGE_SIZE);
+	dec_tlb_flush_pending(mm);
+	mh_visit_vmas(arena, mh_clean);
 }
 
 /* Context: family->tree held for writing. */

@@ -106,8 +106,12 @@ static inline struct io_uring_sqe *ring_sqe(struct ring *r, uint8_t opcode, int 
 	uint32_t at = tail & (r->p.sq_entries - 1);
 	struct io_uring_sqe *sqe = (void *)(r->sqes + at * r->sqe_size);
 
-	if (tail - atomic_load(ring_word(r, r->p.sq_off.head)) >= r->p.sq_entries)
-		die("the submission queue is full");
+	/* A polling thread may still have to take what was there before. */
+	while (tail - atomic_load(ring_word(r, r->p.sq_off.head)) >= r->p.sq_entries) {
+		if (!(r->flags & IORING_SETUP_SQPOLL) || r->queued >= r->p.sq_entries)
+			die("the submission queue is full");
+		usleep(1000);
+	}
 	*ring_word(r, r->p.sq_off.array + at * sizeof(uint32_t)) = at;
 	memset(sqe, 0, r->sqe_size);
 	sqe->opcode = opcode;
