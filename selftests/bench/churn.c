@@ -22,6 +22,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "mesh.h"
 
@@ -271,6 +272,16 @@ static size_t merges(void)
 	return n;
 }
 
+/* Seconds of processor time, of the library's own thread as well. */
+static double cpu_seconds(void)
+{
+	struct rusage u;
+
+	getrusage(RUSAGE_SELF, &u);
+	return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
+	       (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
+}
+
 /* @ns: nanoseconds of a tick. */
 static void print_result(const struct worker *w, double seconds, double ns)
 {
@@ -278,8 +289,9 @@ static void print_result(const struct worker *w, double seconds, double ns)
 	struct memory m;
 
 	memory_read(&m);
-	printf("result: ns_per_op=%.1f pss_kb=%ld rss_kb=%ld objects_wrong=%lu merges=%zu",
-	       seconds * 1e9 / ops, m.pss_kb, m.rss_kb, w->wrong, merges());
+	printf("result: ns_per_op=%.1f cpu_ns_per_op=%.1f pss_kb=%ld rss_kb=%ld objects_wrong=%lu merges=%zu",
+	       seconds * 1e9 / ops, cpu_seconds() * 1e9 / ops, m.pss_kb, m.rss_kb, w->wrong,
+	       merges());
 	if (opt.latency)
 		print_latency(w, ns);
 	putchar('\n');

@@ -151,7 +151,7 @@ awk -F= -v allocators="$allocators" -v spread="$spread" '
 			printf "%-17s", metrics[m]
 			for (i = 1; i <= n; i++) {
 				sort(a[i], metrics[m])
-				printf " %19s", v[1] ".." v[nv]
+				printf " %19s", sprintf("%.10g..%.10g", v[1], v[nv])
 			}
 			print ""
 		}
