@@ -369,8 +369,10 @@ static void mesh(struct pace *p, bool all)
 	p->spent = os_now_ns() - begun;
 }
 
+/* Before the tidying: it can free what spans that are gone have shown. */
 static void tidy(struct pace *p)
 {
+	pageheap_purge_lost(&heap_arena);
 	if (p->opened && p->ops->tidy)
 		p->ops->tidy();
 }
@@ -502,8 +504,11 @@ void pace_run(int kick_fd)
 	p.can_park = open_park();
 	p.opened = p.ops->mesh_open && p.ops->mesh_open() == 0;
 	p.can_mesh = p.opened;
+	pageheap_purge_later(&heap_arena, p.opened && p.ops->merged);
 	while (!quitting(&p))
 		turn(&p);
+	pageheap_purge_later(&heap_arena, false);
+	pageheap_purge_lost(&heap_arena);
 	if (p.opened)
 		p.ops->mesh_close();
 	p.loop->close();

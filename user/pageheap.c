@@ -17,6 +17,10 @@
 /* Dirty pages that are kept while clean ones are taken: this, and in_use / DIRTY_SHARE. */
 #define DIRTY_MIN	((size_t)256)
 
+/* Pages that wait for a purge: this, and in_use / LATER_SHARE, which malloc makes no more. */
+#define LATER_MIN	((size_t)256)
+#define LATER_SHARE	16
+
 /* Runs of one bin that are looked at to find the shortest. */
 #define LOOK_AT_MOST	32
 
@@ -552,6 +556,16 @@ static void unmark_purging(struct pageheap *ph, struct span *s)
 	ph->purging_pages -= s->nr_pages;
 }
 
+/* Nobody may see these pages again, or use them, before they are purged. */
+static void mark_lost(struct pageheap *ph, struct span *s)
+{
+	s->state = SPAN_LOST;
+	s->cls = 0;
+	set_tags(s);
+	ph->lost_pages += s->nr_pages;
+	span_list_add_tail(&ph->lost, s);
+}
+
 /* End of a purge of pages that nobody may see again when it failed. */
 static void finish_private(struct pageheap *ph, struct span *s, bool purged)
 {
@@ -560,9 +574,7 @@ static void finish_private(struct pageheap *ph, struct span *s, bool purged)
 		ph->purged_pages += s->nr_pages;
 		insert_run(ph, s, SPAN_CLEAN);
 	} else {
-		s->state = SPAN_LOST;
-		ph->lost_pages += s->nr_pages;
-		span_list_add_tail(&ph->lost, s);
+		mark_lost(ph, s);
 	}
 }
 
@@ -571,13 +583,24 @@ static bool purge_pages(struct pageheap *ph, struct span *s)
 	return ph->ops->purge(span_addr(s), (size_t)s->nr_pages << PAGE_SHIFT) == 0;
 }
 
+static bool can_wait(const struct pageheap *ph)
+{
+	return ph->purges_later && ph->lost_pages < LATER_MIN + in_use(ph) / LATER_SHARE;
+}
+
 void pageheap_free_purged(struct pageheap *ph, struct span *s)
 {
-	bool purged;
+	bool purged, later;
 
 	lock_acquire(&ph->lock);
-	mark_purging(ph, s);
+	later = can_wait(ph);
+	if (later)
+		mark_lost(ph, s);
+	else
+		mark_purging(ph, s);
 	lock_release(&ph->lock);
+	if (later)
+		return;
 	purged = purge_pages(ph, s);
 	lock_acquire(&ph->lock);
 	finish_private(ph, s, purged);
@@ -600,7 +623,7 @@ static struct span *take_lost(struct pageheap *ph)
 }
 
 /* There may be mappings again, which is what a purge can lack. */
-static void purge_lost(struct pageheap *ph)
+void pageheap_purge_lost(struct pageheap *ph)
 {
 	bool purged = true;
 	struct span *s;
@@ -696,7 +719,7 @@ size_t pageheap_purge(struct pageheap *ph, size_t max_pages)
 {
 	size_t done = 0;
 
-	purge_lost(ph);
+	pageheap_purge_lost(ph);
 	while (done < max_pages) {
 		struct span *s = pageheap_purge_begin(ph);
 		size_t nr;
@@ -712,6 +735,13 @@ size_t pageheap_purge(struct pageheap *ph, size_t max_pages)
 		done += nr;
 	}
 	return done;
+}
+
+void pageheap_purge_later(struct pageheap *ph, bool later)
+{
+	lock_acquire(&ph->lock);
+	ph->purges_later = later;
+	lock_release(&ph->lock);
 }
 
 size_t pageheap_in_use(struct pageheap *ph)
@@ -745,12 +775,13 @@ void pageheap_fork_parent(struct pageheap *ph)
 }
 
 /*
- * The threads that were purging do not exist here. Their runs may still show the
- * memory of a mesh group, so they are purged before anything else. The caller
- * still owns all locks.
+ * The threads that were purging do not exist here, nor who would do it later. Their runs
+ * may still show the memory of a mesh group, so they are purged before anything else. The
+ * caller still owns all locks.
  */
 void pageheap_fork_child(struct pageheap *ph)
 {
+	ph->purges_later = false;
 	while (ph->purging.first) {
 		struct span *s = span_at(ph->purging.first);
 

@@ -77,10 +77,11 @@ struct pageheap_ops {
  * @recent: short dirty runs that were freed last, by length
  * @recent_pages: sum of their lengths
  * @purging: runs a system call is busy with
- * @lost: runs that could not be purged
+ * @lost: runs that could not be purged, or not yet
  * @purging_pages: sum of their lengths
- * @lost_pages: pages that could not be purged and may show another span's data, or
- *	that were skipped because something else is mapped there
+ * @lost_pages: pages that are not purged and may show another span's data, or that
+ *	were skipped because something else is mapped there
+ * @purges_later: somebody calls pageheap_purge_lost() again and again
  * @purged_pages: pages given back since the start
  */
 struct pageheap {
@@ -100,6 +101,7 @@ struct pageheap {
 	size_t purging_pages;
 	size_t lost_pages;
 	uint64_t purged_pages;
+	bool purges_later;
 };
 
 /* The two heaps of the process (heaps.c). */
@@ -141,6 +143,7 @@ bool pageheap_free(struct pageheap *ph, struct span *s);
  *
  * For pages that show the memory of somebody else until they are purged. When
  * the purge fails the run is not used again until a pageheap_purge() could do it.
+ * With pageheap_purge_later() it is left to that, unless very many pages are.
  */
 void pageheap_free_purged(struct pageheap *ph, struct span *s);
 
@@ -167,6 +170,19 @@ bool pageheap_resize(struct pageheap *ph, struct span *s, size_t nr_pages);
  * Return: pages given back.
  */
 size_t pageheap_purge(struct pageheap *ph, size_t max_pages);
+
+/**
+ * pageheap_purge_lost() - purge what pageheap_free_purged() has left
+ * @ph: heap
+ */
+void pageheap_purge_lost(struct pageheap *ph);
+
+/**
+ * pageheap_purge_later() - free need not make the system calls of pageheap_free_purged()
+ * @ph: heap
+ * @later: whether somebody will call pageheap_purge_lost(); not in a child of fork
+ */
+void pageheap_purge_later(struct pageheap *ph, bool later);
 
 /**
  * pageheap_purge_begin() - take a dirty run off the heap to purge it

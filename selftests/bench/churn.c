@@ -9,6 +9,9 @@
  * with --shared all use all of it, so that most objects are freed by another thread
  * than the one that allocated them.
  *
+ * With --tide the objects become fewer and more by turns, so that there are always spans
+ * that have become sparse, which churn alone keeps full.
+ *
  * An object carries its size and the seed of its payload in its first 16 bytes.
  */
 #include "bench.h"
@@ -19,9 +22,22 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+
+#include "mesh.h"
+
+#pragma weak mesh_mallctl
 
 #define MAX_THREADS	256
-#define BUCKETS		(64 * 8)	/* latency: 8 buckets for each power of two */
+#define FINE		32		/* latency: buckets for each power of two */
+#define BUCKETS		(64 * FINE)
+#define EBB_FILLS	8		/* at ebb, one in this many empty slots is filled */
+
+enum call {
+	MALLOC,
+	FREE,
+	NR_CALLS
+};
 
 struct object {
 	uint64_t size;
@@ -35,12 +51,13 @@ struct worker {
 	size_t first;			/* the part of the table this worker uses */
 	size_t slots;
 	unsigned long wrong;
-	unsigned long latency[BUCKETS];
+	unsigned long latency[NR_CALLS][BUCKETS];
 };
 
 static struct {
 	unsigned int threads;
 	unsigned long ops;
+	unsigned long tide;
 	size_t slots;
 	size_t min;
 	size_t max;
@@ -51,42 +68,57 @@ static struct {
 
 static _Atomic(struct object *) *table;
 
-static unsigned int bucket_of(uint64_t ns)
+static unsigned int bucket_of(uint64_t ticks)
 {
 	unsigned int log;
 
-	if (ns < 8)
-		return (unsigned int)ns;
-	log = 63 - (unsigned int)__builtin_clzll(ns);
-	return log * 8 + (unsigned int)(ns >> (log - 3) & 7);
+	if (ticks < FINE)
+		return (unsigned int)ticks;
+	log = 63 - (unsigned int)__builtin_clzll(ticks / FINE);
+	return log * FINE + (unsigned int)(ticks >> log);
 }
 
 /* The least time that falls into bucket @b. */
-static uint64_t bucket_ns(unsigned int b)
+static uint64_t bucket_ticks(unsigned int b)
 {
-	if (b < 8)
+	if (b < FINE)
 		return b;
-	return (8ULL | (b & 7)) << (b / 8 - 3);
+	return (uint64_t)(FINE + b % FINE) << (b / FINE - 1);
 }
 
-static double clock_if_wanted(void)
+/*
+ * The processor's counter costs less than the system's clock, and waits for what comes
+ * before it. What it costs is part of each latency, and printed as clock_ns.
+ */
+static uint64_t ticks(void)
 {
-	return opt.latency ? now() : 0;
+#ifdef __x86_64__
+	unsigned int cpu;
+
+	return __builtin_ia32_rdtscp(&cpu);
+#else
+	return (uint64_t)(now() * 1e9);
+#endif
 }
 
-static void count_latency(struct worker *w, double start)
+static uint64_t ticks_if_wanted(void)
+{
+	return opt.latency ? ticks() : 0;
+}
+
+static void count_latency(struct worker *w, enum call call, uint64_t start)
 {
 	if (opt.latency)
-		w->latency[bucket_of((uint64_t)((now() - start) * 1e9))]++;
+		w->latency[call][bucket_of(ticks() - start)]++;
 }
 
 static struct object *create(struct worker *w)
 {
 	size_t size = opt.min + mix(w->random) % (opt.max - opt.min + 1);
-	double start = clock_if_wanted();
+	uint64_t start = ticks_if_wanted();
 	struct object *o = malloc(size);
 
-	count_latency(w, start);
+	count_latency(w, MALLOC, start);
 	if (!o)
 		die("out of memory");
 	o->size = size;
@@ -97,16 +129,22 @@ static struct object *create(struct worker *w)
 
 static void destroy(struct worker *w, struct object *o)
 {
-	double start;
+	uint64_t start;
 
 	if (o->size < opt.min || o->size > opt.max ||
 	    !payload_ok(o->payload, o->size - sizeof(*o), o->seed)) {
 		w->wrong++;
 		return;
 	}
-	start = clock_if_wanted();
+	start = ticks_if_wanted();
 	free(o);
-	count_latency(w, start);
+	count_latency(w, FREE, start);
+}
+
+/* Is an empty slot that operation @i has found to be filled? */
+static int fills(const struct worker *w, unsigned long i)
+{
+	return !opt.tide || i / opt.tide % 2 == 0 || (w->random >> 32) % EBB_FILLS == 0;
 }
 
 static void *work(void *arg)
@@ -119,7 +157,7 @@ static void *work(void *arg)
 	for (i = 0; i < opt.ops; i++) {
 		w->random = mix(w->random);
 		slot = w->first + w->random % w->slots;
-		new = atomic_load(&table[slot]) ? NULL : create(w);
+		new = atomic_load(&table[slot]) || !fills(w, i) ? NULL : create(w);
 		old = atomic_exchange(&table[slot], new);
 		if (old)
 			destroy(w, old);
@@ -142,18 +180,26 @@ static void start_workers(struct worker *workers)
 	}
 }
 
+static void add_latency(struct worker *to, const struct worker *from)
+{
+	unsigned int call, b;
+
+	for (call = 0; call < NR_CALLS; call++)
+		for (b = 0; b < BUCKETS; b++)
+			to->latency[call][b] += from->latency[call][b];
+}
+
 /* Add everything up in the first worker. */
 static void join_workers(struct worker *workers)
 {
-	unsigned int i, b;
+	unsigned int i;
 
 	for (i = 0; i < opt.threads; i++) {
 		pthread_join(workers[i].thread, NULL);
 		if (!i)
 			continue;
 		workers[0].wrong += workers[i].wrong;
-		for (b = 0; b < BUCKETS; b++)
-			workers[0].latency[b] += workers[i].latency[b];
+		add_latency(&workers[0], &workers[i]);
 	}
 }
 
@@ -167,44 +213,99 @@ static void destroy_rest(struct worker *w)
 	}
 }
 
-static uint64_t percentile(const struct worker *w, double part)
+static uint64_t percentile(const unsigned long latency[BUCKETS], double part)
 {
 	unsigned long total = 0, seen = 0;
 	unsigned int b;
 
 	for (b = 0; b < BUCKETS; b++)
-		total += w->latency[b];
+		total += latency[b];
 	for (b = 0; b < BUCKETS; b++) {
-		seen += w->latency[b];
+		seen += latency[b];
 		if (seen && (double)seen >= part * (double)total)
-			return bucket_ns(b);
+			return bucket_ticks(b);
 	}
 	return 0;
 }
 
-static void print_result(const struct worker *w, double seconds)
+/* What it looks like when nothing is timed. */
+static uint64_t clock_ticks(void)
+{
+	uint64_t start, took, least = UINT64_MAX;
+	int i;
+
+	for (i = 0; i < 1000; i++) {
+		start = ticks();
+		took = ticks() - start;
+		if (took < least)
+			least = took;
+	}
+	return least;
+}
+
+static void print_latency(const struct worker *w, double ns)
+{
+	static const char *const calls[] = { "malloc", "free" };
+	static const struct {
+		const char *name;
+		double part;
+	} parts[] = {
+		{ "p50", 0.5 }, { "p99", 0.99 }, { "p99.9", 0.999 }, { "p99.99", 0.9999 },
+		{ "max", 1 }
+	};
+	unsigned int call, i;
+
+	printf(" clock_ns=%.0f", (double)clock_ticks() * ns);
+	for (call = 0; call < NR_CALLS; call++)
+		for (i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
+			printf(" %s_%s_ns=%.0f", calls[call], parts[i].name,
+			       (double)percentile(w->latency[call], parts[i].part) * ns);
+}
+
+/* Pairs of spans that libmesh has merged; with other allocators 0. */
+static size_t merges(void)
+{
+	size_t n = 0, len = sizeof(n);
+
+	if (mesh_mallctl)
+		mesh_mallctl("mesh.merges", &n, &len, NULL, 0);
+	return n;
+}
+
+/* Seconds of processor time, of the library's own thread as well. */
+static double cpu_seconds(void)
+{
+	struct rusage u;
+
+	getrusage(RUSAGE_SELF, &u);
+	return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
+	       (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
+}
+
+/* @ns: nanoseconds of a tick. */
+static void print_result(const struct worker *w, double seconds, double ns)
 {
 	double ops = (double)opt.ops * opt.threads;
 	struct memory m;
 
 	memory_read(&m);
-	printf("result: ns_per_op=%.1f pss_kb=%ld rss_kb=%ld objects_wrong=%lu",
-	       seconds * 1e9 / ops, m.pss_kb, m.rss_kb, w->wrong);
+	printf("result: ns_per_op=%.1f cpu_ns_per_op=%.1f pss_kb=%ld rss_kb=%ld"
+	       " objects_wrong=%lu merges=%zu",
+	       seconds * 1e9 / ops, cpu_seconds() * 1e9 / ops, m.pss_kb, m.rss_kb, w->wrong,
+	       merges());
 	if (opt.latency)
-		printf(" p50_ns=%lu p99_ns=%lu p99.9_ns=%lu p99.99_ns=%lu max_ns=%lu",
-		       percentile(w, 0.5), percentile(w, 0.99), percentile(w, 0.999),
-		       percentile(w, 0.9999),
-		       percentile(w, 1));
+		print_latency(w, ns);
 	putchar('\n');
 }
 
 static void __attribute__((noreturn)) usage(int code)
 {
 	fputs("usage: churn [--threads N] [--ops N] [--slots N] [--min BYTES] [--max BYTES]\n"
-	      "             [--seed N] [--shared] [--latency]\n"
+	      "             [--seed N] [--shared] [--tide N] [--latency]\n"
 	      "  --ops N    operations of each thread\n"
 	      "  --slots N  objects of each thread, of which half live on average\n"
 	      "  --shared   objects are freed by any thread\n"
+	      "  --tide N   in every other N operations of a thread few objects are made\n"
 	      "  --latency  time each malloc and free, print percentiles\n",
 	      code ? stderr : stdout);
 	exit(code);
@@ -219,6 +320,7 @@ static void parse_options(int argc, char **argv)
 		{ "min", required_argument, NULL, 'm' },
 		{ "max", required_argument, NULL, 'M' },
 		{ "seed", required_argument, NULL, 's' },
+		{ "tide", required_argument, NULL, 'T' },
 		{ "shared", no_argument, &opt.shared, 1 },
 		{ "latency", no_argument, &opt.latency, 1 },
 		{ "help", no_argument, NULL, 'h' },
@@ -248,6 +350,9 @@ static void parse_options(int argc, char **argv)
 		case 's':
 			opt.seed = strtoull(optarg, NULL, 10);
 			break;
+		case 'T':
+			opt.tide = strtoul(optarg, NULL, 10);
+			break;
 		default:
 			usage(o == 'h' ? 0 : 2);
 		}
@@ -261,15 +366,17 @@ int main(int argc, char **argv)
 {
 	struct worker *workers;
 	double start, seconds;
+	uint64_t first;
 
 	parse_options(argc, argv);
 	table = map_or_die(opt.slots * opt.threads * sizeof(*table));
 	workers = map_or_die(opt.threads * sizeof(*workers));
 	start = now();
+	first = ticks();
 	start_workers(workers);
 	join_workers(workers);
 	seconds = now() - start;
-	print_result(&workers[0], seconds);
+	print_result(&workers[0], seconds, seconds * 1e9 / (double)(ticks() - first));
 	destroy_rest(&workers[0]);
 	if (workers[0].wrong)
 		fprintf(stderr, "churn: %lu objects wrong\n", workers[0].wrong);

@@ -8,7 +8,7 @@
 # are interleaved (one round of all allocators, then the next round), so that a
 # machine that gets slower or faster meanwhile treats all of them alike. The table
 # has the median of each value and its ratio to libmesh's; values named *wrong* must
-# be 0 everywhere.
+# be 0 everywhere. mesh-off is libmesh that does not merge, and runs only if named.
 
 set -eu
 
@@ -17,13 +17,16 @@ build=${MESH_BUILD:-$here/../../build}
 rounds=3
 mesh=$build/user/libmesh.so
 only=
+spread=0
 
 usage()
 {
 	cat <<-END
-	usage: compare.sh [--rounds N] [--mesh LIB] [--only NAME,NAME] PROGRAM [ARG...]
+	usage: compare.sh [--rounds N] [--mesh LIB] [--only NAME,NAME] [--spread]
+	                  PROGRAM [ARG...]
 	  PROGRAM is a path, or the name of a program of selftests/bench
-	  allocators: glibc jemalloc mimalloc tcmalloc mesh
+	  allocators: glibc jemalloc mimalloc tcmalloc mesh-off mesh
+	  --spread    a second table, with the least and the greatest of each value
 	END
 	exit "$1"
 }
@@ -33,6 +36,7 @@ while [ $# -gt 0 ]; do
 	--rounds) rounds=$2; shift 2 ;;
 	--mesh) mesh=$2; shift 2 ;;
 	--only) only=,$2,; shift 2 ;;
+	--spread) spread=1; shift ;;
 	--help) usage 0 ;;
 	--*) usage 2 >&2 ;;
 	*) break ;;
@@ -56,12 +60,20 @@ library_of()
 	jemalloc) echo "$libs"/libjemalloc.so.2 ;;
 	mimalloc) echo "$libs"/libmimalloc.so.2.0 ;;
 	tcmalloc) echo "$libs"/libtcmalloc_minimal.so.4 ;;
-	mesh) echo "$mesh" ;;
+	mesh | mesh-off) echo "$mesh" ;;
+	esac
+}
+
+settings_of()
+{
+	case $1 in
+	mesh-off) echo MESH_BACKEND=none ;;
 	esac
 }
 
 allocators=
-for name in glibc jemalloc mimalloc tcmalloc mesh; do
+for name in glibc jemalloc mimalloc tcmalloc mesh-off mesh; do
+	[ -z "$only" ] && [ $name = mesh-off ] && continue
 	[ -z "$only" ] || [ "${only#*,"$name",}" != "$only" ] || continue
 	lib=$(library_of $name)
 	if [ -n "$lib" ] && [ ! -e "$lib" ]; then
@@ -76,7 +88,9 @@ trap 'rm -rf "$work"' EXIT
 
 for round in $(seq "$rounds"); do
 	for name in $allocators; do
-		if ! LD_PRELOAD=$(library_of "$name") "$program" "$@" >"$work/out" 2>&1; then
+		# shellcheck disable=SC2046 # no setting is no word
+		if ! env $(settings_of "$name") LD_PRELOAD="$(library_of "$name")" \
+			"$program" "$@" >"$work/out" 2>&1; then
 			echo "compare.sh: $(basename "$program") failed under $name:" >&2
 			cat "$work/out" >&2
 			exit 1
@@ -88,16 +102,25 @@ for round in $(seq "$rounds"); do
 done
 
 # name=metric=value lines to a table; the ratio is to mesh, or to the first column.
-awk -F= -v allocators="$allocators" '
-	function median(name, metric,    i, j, n, v, t) {
-		n = count[name, metric]
-		for (i = 1; i <= n; i++)
+awk -F= -v allocators="$allocators" -v spread="$spread" '
+	function sort(name, metric,    i, j, t) {
+		nv = count[name, metric]
+		for (i = 1; i <= nv; i++)
 			v[i] = value[name, metric, i] + 0
-		for (i = 2; i <= n; i++)
+		for (i = 2; i <= nv; i++)
 			for (j = i; j > 1 && v[j] < v[j - 1]; j--) {
 				t = v[j]; v[j] = v[j - 1]; v[j - 1] = t
 			}
-		return n % 2 ? v[(n + 1) / 2] : (v[n / 2] + v[n / 2 + 1]) / 2
+	}
+	function median(name, metric) {
+		sort(name, metric)
+		return nv % 2 ? v[(nv + 1) / 2] : (v[nv / 2] + v[nv / 2 + 1]) / 2
+	}
+	function header(what,    i) {
+		printf "%-17s", ""
+		for (i = 1; i <= n; i++)
+			printf " %19s", a[i]
+		print "   (" what ")"
 	}
 	{
 		if (!(($2) in known)) {
@@ -111,17 +134,24 @@ awk -F= -v allocators="$allocators" '
 	END {
 		n = split(allocators, a, " ")
 		base = a[n] == "mesh" ? "mesh" : a[1]
-		printf "%-14s", ""
-		for (i = 1; i <= n; i++)
-			printf " %19s", a[i]
-		printf "   (ratio to %s)\n", base
+		header("ratio to " base)
 		for (m = 1; m <= nr; m++) {
-			printf "%-14s", metrics[m]
+			printf "%-17s", metrics[m]
 			ref = median(base, metrics[m])
 			for (i = 1; i <= n; i++) {
 				x = median(a[i], metrics[m])
 				ratio = ref ? sprintf("(%.2f)", x / ref) : "(-)"
 				printf " %12.1f %6s", x, ratio
+			}
+			print ""
+		}
+		if (spread)
+			header("least..greatest")
+		for (m = 1; spread && m <= nr; m++) {
+			printf "%-17s", metrics[m]
+			for (i = 1; i <= n; i++) {
+				sort(a[i], metrics[m])
+				printf " %19s", sprintf("%.10g..%.10g", v[1], v[nv])
 			}
 			print ""
 		}

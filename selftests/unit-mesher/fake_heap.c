@@ -326,6 +326,18 @@ void pageheap_purge_end(struct pageheap *ph, struct span *s, bool purged)
 	pthread_mutex_unlock(&lock);
 }
 
+/* Nothing here waits for a purge. */
+void pageheap_purge_lost(struct pageheap *ph)
+{
+	(void)ph;
+}
+
+void pageheap_purge_later(struct pageheap *ph, bool later)
+{
+	(void)ph;
+	(void)later;
+}
+
 size_t pageheap_dirty(struct pageheap *ph)
 {
 	size_t n;

@@ -198,6 +198,40 @@ TEST(purging_runs_are_nobodys)
 	CHECK_EQ(heap_anon.purged_pages, 0);
 }
 
+/* What free leaves to the daemon is nobody's until then, and is not without limit. */
+TEST(purges_can_wait)
+{
+	struct span *s;
+	uint64_t purged;
+	uint32_t page;
+
+	unit_heap();
+	pageheap_purge_later(&heap_arena, true);
+	s = pageheap_alloc(&heap_arena, 2, 1, NULL);
+	page = s->page;
+	pageheap_free_purged(&heap_arena, s);
+	CHECK_EQ(heap_arena.lost_pages, 2);
+	CHECK_EQ(heap_arena.purged_pages, 0);
+	CHECK_EQ(s->state, SPAN_LOST);
+	for (int i = 0; i < 300; i++) {
+		s = pageheap_alloc(&heap_arena, 1, 1, NULL);
+		CHECK(s->page != page && s->page != page + 1);
+	}
+	check_sums(&heap_arena, 300);
+	pageheap_purge_lost(&heap_arena);
+	CHECK_EQ(heap_arena.lost_pages, 0);
+	CHECK_EQ(heap_arena.purged_pages, 2);
+	for (int i = 0; i < 300; i++)
+		pageheap_free_purged(&heap_arena, pageheap_alloc(&heap_arena, 2, 1, NULL));
+	CHECK(heap_arena.lost_pages > 200 && heap_arena.lost_pages < 300);
+	pageheap_purge_later(&heap_arena, false);
+	s = pageheap_alloc(&heap_arena, 1, 1, NULL);
+	purged = heap_arena.purged_pages;
+	pageheap_free_purged(&heap_arena, s);
+	CHECK_EQ(heap_arena.purged_pages, purged + 1);
+	check_sums(&heap_arena, 300);
+}
+
 TEST(unpurgeable_pages_are_lost)
 {
 	struct span *a;
@@ -435,7 +469,7 @@ UNIT_MAIN(UNIT(chunk_is_one_clean_run), UNIT(dirty_neighbours_coalesce),
 	  UNIT(free_twice_is_refused), UNIT(warm_pages_first_unless_zeros_are_wanted),
 	  UNIT(best_fit), UNIT(purge_makes_clean_and_coalesces), UNIT(purge_is_bounded),
 	  UNIT(purging_runs_are_nobodys), UNIT(unpurgeable_pages_are_lost),
-	  UNIT(child_purges_what_was_being_purged), UNIT(alignment), UNIT(resize),
+	  UNIT(purges_can_wait), UNIT(child_purges_what_was_being_purged), UNIT(alignment), UNIT(resize),
 	  UNIT(best_fit_of_long_runs), UNIT(resize_at_the_end),
 	  UNIT(short_warm_run_is_extended), UNIT(dirty_pages_are_bounded),
 	  UNIT(recent_runs_stay_whole_for_their_length), UNIT(recent_runs_are_bounded),
