@@ -18,7 +18,8 @@ int park_open(void);
 /**
  * park_idle() - take back what is in caches that look as they did at the last call
  *
- * The daemon's, after park_open(). One slot of each class stays with its thread.
+ * The daemon's, after park_open(). One slot of each class stays with its thread. What threads
+ * that have ended left is taken back as well, but not counted.
  *
  * Return: slots that went back to the central lists.
  */
@@ -26,7 +27,7 @@ size_t park_idle(void);
 
 /**
  * unpark() - make a parked cache whole again
- * @tc: the caller's own, which it has made busy
+ * @tc: the caller's own, which it has made busy, or one of a dead thread
  */
 void unpark(struct tcache *tc);
 
