@@ -58,6 +58,10 @@
 
 static uint32_t look;
 
+/* Does this thread hold the lock of the list, and the cache that it is at. */
+static MESH_TLS bool has_list;
+static MESH_TLS struct tcache *current;
+
 int park_open(void)
 {
 	return os_membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED);
@@ -101,6 +105,12 @@ static size_t empty(struct tcache *tc, struct tcache **home)
 	return taken;
 }
 
+static void finish(struct tcache *tc)
+{
+	current = NULL;
+	atomic_store_explicit(&tc->busy, false, memory_order_release);
+}
+
 static size_t park(struct tcache *tc)
 {
 	struct tcache **home;
@@ -111,10 +121,11 @@ static size_t park(struct tcache *tc)
 	/* pairs with the release in tcache.c:leave() */
 	if (atomic_exchange_explicit(&tc->busy, true, memory_order_acquire))
 		return 0;
+	current = tc;
 	home = atomic_load_explicit(&tc->home, memory_order_relaxed);
 	if (home && !tc->parked)
 		taken = empty(tc, home);
-	atomic_store_explicit(&tc->busy, false, memory_order_release);
+	finish(tc);
 	return taken;
 }
 
@@ -145,13 +156,36 @@ static bool is_idle(struct tcache *tc)
 	return filled && tc->seen == before;
 }
 
+static void take_list(void)
+{
+	lock_acquire(&tcache_lock);
+	has_list = true;
+}
+
+static void leave_list(void)
+{
+	has_list = false;
+	lock_release(&tcache_lock);
+}
+
+/* What was taken is gone, the rest is as if the cache had been parked without a hitch. */
+void park_abandon(void)
+{
+	if (current) {
+		current->parked = true;
+		finish(current);
+	}
+	if (has_list)
+		leave_list();
+}
+
 /* The first idle or dead cache that was not visited in this look is; false if there is none. */
 static bool visit_next(size_t *taken)
 {
 	struct tcache *tc;
 	bool dead = false;
 
-	lock_acquire(&tcache_lock);
+	take_list();
 	for (tc = tcache_live; tc; tc = tc->next) {
 		if (tc->visit == look)
 			continue;
@@ -164,7 +198,7 @@ static bool visit_next(size_t *taken)
 			break;
 		}
 	}
-	lock_release(&tcache_lock);
+	leave_list();
 	if (dead)
 		tcache_bury(tc);
 	return tc != NULL;

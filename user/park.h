@@ -26,6 +26,13 @@ int park_open(void);
 size_t park_idle(void);
 
 /**
+ * park_abandon() - give up what the calling thread holds if it is in park_idle()
+ *
+ * It has found a double free there, and a handler of the program's may allocate or fork.
+ */
+void park_abandon(void);
+
+/**
  * unpark() - make a parked cache whole again
  * @tc: the caller's own, which it has made busy, or one of a dead thread
  */

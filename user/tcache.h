@@ -155,7 +155,7 @@ void tcache_overflow(unsigned int cls, void *p);
  * tcache_forgo() - do without a cache from now on
  *
  * The daemon's, which holds the lock of the list of caches where a signal handler of the
- * program's may come in and allocate: when it reports a double free, or a call is trapped.
+ * program's may come in and allocate: when a call is trapped.
  */
 void tcache_forgo(void);
 
