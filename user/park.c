@@ -47,19 +47,23 @@
  * Idle is a cache whose stacks are as high as they were at the last look. That may be chance;
  * then its thread has one slow path more.
  *
+ * All of it is done under the mesh lock, for nothing else keeps a child of a bare system call
+ * (syscall.c) from getting a lock that is held.
+ *
  * Threads: the daemon's, but for unpark().
  */
 #include <linux/membarrier.h>
 #include <string.h>
 
 #include "central.h"
+#include "mesher.h"
 #include "os.h"
 #include "park.h"
 
 static uint32_t look;
 
-/* Does this thread hold the lock of the list, and the cache that it is at. */
-static MESH_TLS bool has_list;
+/* Does this thread hold the mesh lock, and that of the list, and the cache that it is at. */
+static MESH_TLS bool no_forks, has_list;
 static MESH_TLS struct tcache *current;
 
 int park_open(void)
@@ -156,6 +160,18 @@ static bool is_idle(struct tcache *tc)
 	return filled && tc->seen == before;
 }
 
+static void forbid_forks(void)
+{
+	mesher_lock();
+	no_forks = true;
+}
+
+static void allow_forks(void)
+{
+	no_forks = false;
+	mesher_unlock();
+}
+
 static void take_list(void)
 {
 	lock_acquire(&tcache_lock);
@@ -177,6 +193,8 @@ void park_abandon(void)
 	}
 	if (has_list)
 		leave_list();
+	if (no_forks)
+		allow_forks();
 }
 
 /* The first idle or dead cache that was not visited in this look is; false if there is none. */
@@ -185,6 +203,7 @@ static bool visit_next(size_t *taken)
 	struct tcache *tc;
 	bool dead = false;
 
+	forbid_forks();
 	take_list();
 	for (tc = tcache_live; tc; tc = tc->next) {
 		if (tc->visit == look)
@@ -201,10 +220,11 @@ static bool visit_next(size_t *taken)
 	leave_list();
 	if (dead)
 		tcache_bury(tc);
+	allow_forks();
 	return tc != NULL;
 }
 
-/* The lock is given up after each cache: new threads wait for it. */
+/* The locks are given up after each cache: new threads and forks wait for them. */
 size_t park_idle(void)
 {
 	size_t taken = 0;

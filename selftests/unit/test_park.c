@@ -8,11 +8,13 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "alloc.h"
 #include "central.h"
+#include "mesher.h"
 #include "os.h"
 #include "park.h"
 #include "tcache.h"
@@ -287,11 +289,58 @@ TEST(without_looks)
 	CHECK(nr_caches() <= 64);
 }
 
+static atomic_bool stop;
+
+static void *looker(void *unused)
+{
+	while (!atomic_load(&stop))
+		park_idle();
+	return unused;
+}
+
+static bool locks_are_free(void)
+{
+	bool held = atomic_load(&tcache_lock.word);
+
+	for (unsigned int cls = 1; cls < NR_CLASSES; cls++)
+		held |= atomic_load(&centrals[cls].lock.word);
+	return !held;
+}
+
+/* As syscall.c does it; the other thread is not there any more. */
+static void bare_fork(void)
+{
+	int status;
+	long pid;
+
+	mesher_fork_prepare();
+	pid = os_syscall(__NR_clone, SIGCHLD, 0, 0, 0, 0, 0);
+	if (!pid)
+		_exit(!locks_are_free());
+	mesher_fork_parent();
+	CHECK(pid > 0);
+	CHECK_EQ(waitpid((pid_t)pid, &status, 0), pid);
+	CHECK_EQ(status, 0);
+}
+
+TEST(bare_forks)
+{
+	pthread_t t;
+
+	set_up();
+	CHECK(!pthread_create(&t, NULL, looker, NULL));
+	for (unsigned int i = 0; i < 300; i++) {
+		fill(CLS);
+		bare_fork();
+	}
+	atomic_store(&stop, true);
+	pthread_join(t, NULL);
+}
+
 #define WORKERS		3
 #define HELD		16
 #define MILLISECONDS	3000
 
-static atomic_bool stop;
 static pthread_t workers[WORKERS];
 
 /* As a garbage collector stops a thread: anywhere, and for a while. */
@@ -388,6 +437,7 @@ UNIT_MAIN(
 	UNIT(numbers_used_again),
 	UNIT(few_frees_make_no_cache),
 	UNIT(without_looks),
+	UNIT(bare_forks),
 	UNIT(running_threads),
 	UNIT(stopped_threads),
 )
