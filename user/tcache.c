@@ -274,16 +274,21 @@ static struct tcache *new_tcache(void)
 	return tc;
 }
 
-/* The key may need memory: by then the thread has its cache. */
+/*
+ * The key may need memory: by then the thread has its cache. There may be none, which is no
+ * error of free().
+ */
 static bool attach(void)
 {
 	struct tcache *tc = new_tcache();
+	int saved_errno = errno;
 
 	if (!tc)
 		return false;
 	own = tc;
 	tcache = tc;
 	tc->told = have_key && !pthread_setspecific(key, tc);
+	errno = saved_errno;
 	return true;
 }
 

@@ -4,7 +4,9 @@
  * Caches of idle threads are emptied, and no slot has two owners, whatever a thread is in
  * the middle of.
  */
+#define _GNU_SOURCE
 #include <asm/unistd.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
@@ -31,6 +33,21 @@ static void set_up(void)
 	unit_heap();
 	tcache_init();
 	CHECK_EQ(park_open(), 0);
+}
+
+static atomic_bool no_room;
+
+/* For the library, too. */
+int pthread_setspecific(pthread_key_t key, const void *value)
+{
+	int (*real)(pthread_key_t key, const void *value);
+
+	if (atomic_load(&no_room)) {
+		errno = ENOMEM;
+		return ENOMEM;
+	}
+	*(void **)&real = dlsym(RTLD_NEXT, "pthread_setspecific");
+	return real(key, value);
 }
 
 static void *take(unsigned int cls)
@@ -137,6 +154,19 @@ TEST(parked_threads_end)
 	CHECK_EQ(cached(CLS), 1);
 	pthread_barrier_wait(&barrier);
 	pthread_join(t, NULL);
+}
+
+/* A thread whose end will not be told: it has a cache, which is left alone. */
+TEST(no_room_for_the_key)
+{
+	set_up();
+	atomic_store(&no_room, true);
+	errno = 0;
+	fill(CLS);
+	CHECK_EQ(errno, 0);
+	CHECK(cached(CLS) >= SLOTS / 2);
+	for (unsigned int i = 0; i < 3; i++)
+		CHECK_EQ(park_idle(), 0);
 }
 
 static unsigned int nr_caches(void)
@@ -433,6 +463,7 @@ TEST(stopped_threads)
 UNIT_MAIN(
 	UNIT(sleepers_give_back),
 	UNIT(parked_threads_end),
+	UNIT(no_room_for_the_key),
 	UNIT(dead_owners),
 	UNIT(numbers_used_again),
 	UNIT(few_frees_make_no_cache),
