@@ -16,6 +16,7 @@
 #include "message.h"
 #include "os.h"
 #include "pageheap.h"
+#include "park.h"
 #include "region.h"
 
 /* Most spans that are asked for at once. */
@@ -470,13 +471,14 @@ unsigned int central_refill(unsigned int cls, void **out, unsigned int nr)
 
 /* Return */
 
-/* Without the lock: the program may handle SIGABRT, and allocate there. */
+/* Without a lock: the program may handle SIGABRT, and allocate or fork there. */
 _Noreturn MESH_COLD static void bad_return(struct central *c, const void *p,
 					   const struct span *s, bool interior)
 {
 	unsigned int cls = c->cls;
 
 	lock_release(&c->lock);
+	park_abandon();
 	if (s->cls != cls)
 		fatal("double free of %p: its page has been given back since", p);
 	if (interior)

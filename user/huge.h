@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* SPDX-FileCopyrightText: The Mesh authors */
 /*
- * Huge objects, of more than LARGE_MAX bytes: a mapping each, found by address in
- * one hash table.
+ * Huge objects, of more than LARGE_MAX bytes or an alignment beyond LARGE_ALIGN_MAX: a mapping
+ * each, found by address in one hash table.
  */
 #ifndef MESH_HUGE_H
 #define MESH_HUGE_H

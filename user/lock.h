@@ -22,7 +22,7 @@
 enum lock_rank {
 	LOCK_INIT = 1,		/* one-time set-up */
 	LOCK_DAEMON,		/* start and stop of the daemon, its requests */
-	LOCK_MESH,		/* held from a merge until the spans are joined */
+	LOCK_MESH,		/* held from a merge until the spans are joined, and to park */
 	LOCK_THREADS,		/* list of thread caches */
 	LOCK_CHECK,		/* quarantine of MESH_CHECK */
 	LOCK_CLASS,		/* one per size class */

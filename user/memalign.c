@@ -48,7 +48,7 @@ void *alloc_aligned(size_t align, size_t size)
 		return p;
 	if (size <= LARGE_MAX && align <= LARGE_ALIGN_MAX)
 		return large_alloc(max_size(size, 1), align, NULL);
-	return huge_alloc(max_size(size, LARGE_MAX + 1), align);
+	return huge_alloc(max_size(size, 1), align);
 }
 
 static void *aligned_or_errno(size_t align, size_t size)

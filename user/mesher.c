@@ -118,7 +118,7 @@ static bool must_stop(void)
  * Take the mesh lock, but after those who want to fork: the lock is not fair,
  * and a pass takes it again and again.
  */
-static void begin_step(void)
+void mesher_lock(void)
 {
 	const struct timespec ts = { .tv_nsec = 10000000 };
 	uint32_t n;
@@ -126,6 +126,16 @@ static void begin_step(void)
 	while ((n = atomic_load_explicit(&forks_waiting, memory_order_relaxed)))
 		os_futex_wait(&forks_waiting, n, &ts);
 	lock_acquire(&mesh_lock);
+}
+
+void mesher_unlock(void)
+{
+	lock_release(&mesh_lock);
+}
+
+static void begin_step(void)
+{
+	mesher_lock();
 	step_begun = last_checkpoint = os_now_ns();
 }
 
@@ -133,7 +143,7 @@ static void end_step(void)
 {
 	checkpoint();
 	mesh_stat_add(&mesh_stats.mesh_ns, last_checkpoint - step_begun);
-	lock_release(&mesh_lock);
+	mesher_unlock();
 }
 
 int mesher_open(void)

@@ -77,6 +77,14 @@ struct mesh_outcome mesher_pass(const struct backend_ops *ops, bool all);
 size_t mesher_purge(struct pageheap *ph, const struct backend_ops *ops,
 		    const struct loop_ops *loop, size_t max_pages);
 
+/**
+ * mesher_lock() - keep the program from forking, but after those who want to
+ *
+ * For short: it takes the mesh lock.
+ */
+void mesher_lock(void);
+void mesher_unlock(void);
+
 /*
  * Around fork, before and after every other lock of the heap but the daemon's.
  * prepare makes a pass that is running stop at its next step and waits for it.

@@ -40,10 +40,15 @@
  *
  * The pointer is in the memory of a thread, which is there until the thread has taken its
  * cache off the list of live ones: under the lock of that list, which is held from 1 to 5. A
- * thread that ends without its destructors never does, so the kernel is asked for it.
+ * thread that ends without its destructors never does. One that ends by syscall() says
+ * so before (tcache_thread_leaves()), and the kernel is asked for all: it no longer knows those
+ * that have ended, unless their number has been used again. What they left is taken back.
  *
  * Idle is a cache whose stacks are as high as they were at the last look. That may be chance;
  * then its thread has one slow path more.
+ *
+ * All of it is done under the mesh lock, for nothing else keeps a child of a bare system call
+ * (syscall.c) from getting a lock that is held.
  *
  * Threads: the daemon's, but for unpark().
  */
@@ -51,19 +56,24 @@
 #include <string.h>
 
 #include "central.h"
+#include "mesher.h"
 #include "os.h"
 #include "park.h"
 
 static uint32_t look;
+
+/* Does this thread hold the mesh lock, and that of the list, and the cache that it is at. */
+static MESH_TLS bool no_forks, has_list;
+static MESH_TLS struct tcache *current;
 
 int park_open(void)
 {
 	return os_membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED);
 }
 
-static void set_pointer(struct tcache *tc, struct tcache *value)
+static void set_pointer(struct tcache **home, struct tcache *value)
 {
-	__atomic_store_n(tc->home, value, __ATOMIC_RELAXED);
+	__atomic_store_n(home, value, __ATOMIC_RELAXED);
 }
 
 static void **top_of(const struct tcache *tc, unsigned int cls)
@@ -84,13 +94,13 @@ static unsigned int take_all_but_one(struct tcache *tc, unsigned int cls)
 }
 
 /* Steps 2 to 5; how many slots were taken. */
-static size_t empty(struct tcache *tc)
+static size_t empty(struct tcache *tc, struct tcache **home)
 {
 	size_t taken = 0;
 
-	set_pointer(tc, &tcache_none);
+	set_pointer(home, &tcache_none);
 	if (os_membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED)) {
-		set_pointer(tc, tc);
+		set_pointer(home, tc);
 		return 0;
 	}
 	for (unsigned int cls = 1; cls < NR_CLASSES; cls++)
@@ -99,18 +109,27 @@ static size_t empty(struct tcache *tc)
 	return taken;
 }
 
+static void finish(struct tcache *tc)
+{
+	current = NULL;
+	atomic_store_explicit(&tc->busy, false, memory_order_release);
+}
+
 static size_t park(struct tcache *tc)
 {
+	struct tcache **home;
 	size_t taken = 0;
 
-	if (!tc->home || os_tgkill(os_getpid(), tc->tid, 0))
+	if (tc->pid != os_getpid())
 		return 0;
 	/* pairs with the release in tcache.c:leave() */
 	if (atomic_exchange_explicit(&tc->busy, true, memory_order_acquire))
 		return 0;
-	if (!tc->parked)
-		taken = empty(tc);
-	atomic_store_explicit(&tc->busy, false, memory_order_release);
+	current = tc;
+	home = atomic_load_explicit(&tc->home, memory_order_relaxed);
+	if (home && !tc->parked)
+		taken = empty(tc, home);
+	finish(tc);
 	return taken;
 }
 
@@ -141,26 +160,71 @@ static bool is_idle(struct tcache *tc)
 	return filled && tc->seen == before;
 }
 
-/* The first idle cache that was not visited in this look is; false if there is none. */
+static void forbid_forks(void)
+{
+	mesher_lock();
+	no_forks = true;
+}
+
+static void allow_forks(void)
+{
+	no_forks = false;
+	mesher_unlock();
+}
+
+static void take_list(void)
+{
+	lock_acquire(&tcache_lock);
+	has_list = true;
+}
+
+static void leave_list(void)
+{
+	has_list = false;
+	lock_release(&tcache_lock);
+}
+
+/* What was taken is gone, the rest is as if the cache had been parked without a hitch. */
+void park_abandon(void)
+{
+	if (current) {
+		current->parked = true;
+		finish(current);
+	}
+	if (has_list)
+		leave_list();
+	if (no_forks)
+		allow_forks();
+}
+
+/* The first idle or dead cache that was not visited in this look is; false if there is none. */
 static bool visit_next(size_t *taken)
 {
 	struct tcache *tc;
+	bool dead = false;
 
-	lock_acquire(&tcache_lock);
+	forbid_forks();
+	take_list();
 	for (tc = tcache_live; tc; tc = tc->next) {
 		if (tc->visit == look)
 			continue;
 		tc->visit = look;
+		dead = tcache_unlink_dead(tc);
+		if (dead)
+			break;
 		if (is_idle(tc)) {
 			*taken += park(tc);
 			break;
 		}
 	}
-	lock_release(&tcache_lock);
+	leave_list();
+	if (dead)
+		tcache_bury(tc);
+	allow_forks();
 	return tc != NULL;
 }
 
-/* The lock is given up after each cache: new threads wait for it. */
+/* The locks are given up after each cache: new threads and forks wait for them. */
 size_t park_idle(void)
 {
 	size_t taken = 0;

@@ -18,15 +18,23 @@ int park_open(void);
 /**
  * park_idle() - take back what is in caches that look as they did at the last call
  *
- * The daemon's, after park_open(). One slot of each class stays with its thread.
+ * The daemon's, after park_open(). One slot of each class stays with its thread. What threads
+ * that have ended left is taken back as well, but not counted.
  *
  * Return: slots that went back to the central lists.
  */
 size_t park_idle(void);
 
 /**
+ * park_abandon() - give up what the calling thread holds if it is in park_idle()
+ *
+ * It has found a double free there, and a handler of the program's may allocate or fork.
+ */
+void park_abandon(void);
+
+/**
  * unpark() - make a parked cache whole again
- * @tc: the caller's own, which it has made busy
+ * @tc: the caller's own, which it has made busy, or one of a dead thread
  */
 void unpark(struct tcache *tc);
 

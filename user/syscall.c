@@ -15,6 +15,9 @@
  * And they fork, without the handlers of the C library. The child gets the heap as it
  * is, so no span may be on its way to another place.
  *
+ * And threads end, without their destructors: from then on the daemon must not write to
+ * their memory.
+ *
  * No state.
  */
 #include <asm/unistd.h>
@@ -26,6 +29,7 @@
 #include "mesher.h"
 #include "os.h"
 #include "region.h"
+#include "tcache.h"
 
 /* Only the helper's arena is shared memory in the eyes of the kernel. */
 static bool in_shared_arena(uintptr_t addr)
@@ -102,6 +106,8 @@ long mesh_syscall(long nr, long a, long b, long c, long d, long e, long f)
 
 	if (nr == __NR_futex)
 		b = futex_op((uintptr_t)a, b, (uintptr_t)e);
+	if (nr == __NR_exit)
+		tcache_thread_leaves();
 	if (is_fork(nr, a, b))
 		ret = fork_between_steps(nr, a, b, c, d, e, f);
 	else

@@ -7,7 +7,16 @@
  * A cache is torn down by a pthread key's destructor. Destructors that run later
  * and libc's own clean-up still allocate and free: tcache_dead sends them straight
  * to the central lists.
+ *
+ * After the destructors of a thread that never allocated, libc may free what belonged to
+ * threads that ended before (their stacks make room). A cache made then has nobody to tear
+ * it down, and its thread's memory is soon gone. So the first frees of such a thread do
+ * without a cache, and one that is made for a free is not parked before the thread has
+ * allocated. What threads leave behind nevertheless, also those that end by a bare system
+ * call, is found by asking the kernel for them: by the daemon (park.c), and from time to
+ * time before a cache is mapped.
  */
+#include <errno.h>
 #include <pthread.h>
 #include <string.h>
 
@@ -29,6 +38,16 @@
 /* Most slots of a new bin's stack: those of all bins are in two pages or three. */
 #define TCACHE_BIN_FIRST	12
 
+/*
+ * Frees of a thread that has not allocated yet, until it gets a cache. Libc's own are two or
+ * three for each stack that makes room, mostly for one or two stacks. Threads that do
+ * nothing but free pay a lock each for so many, once.
+ */
+#define FREES_WITHOUT		256
+
+/* Caches, before they are searched for those of dead threads for the first time. */
+#define FIRST_SEARCH		64
+
 /* An empty stack without room. */
 MESH_EARLY static void *no_slots[1];
 
@@ -43,9 +62,14 @@ MESH_TLS struct tcache *tcache = &tcache_none;
 /* The thread's cache, also while it is parked. */
 static MESH_TLS struct tcache *own;
 
+/* While there is none. */
+static MESH_TLS unsigned int frees_without;
+
 MESH_EARLY struct lock tcache_lock = LOCK_INITIALIZER(LOCK_THREADS);
 MESH_EARLY struct tcache *tcache_live;
 MESH_EARLY static struct tcache *unused;
+MESH_EARLY static unsigned int nr_live;
+MESH_EARLY static unsigned int search_at;
 MESH_EARLY static pthread_key_t key;
 MESH_EARLY static bool have_key;
 
@@ -135,6 +159,7 @@ static void link_live(struct tcache *tc)
 	if (tcache_live)
 		tcache_live->prev = tc;
 	tcache_live = tc;
+	nr_live++;
 }
 
 static void unlink_live(struct tcache *tc)
@@ -145,18 +170,91 @@ static void unlink_live(struct tcache *tc)
 		tcache_live = tc->next;
 	if (tc->next)
 		tc->next->prev = tc->prev;
+	nr_live--;
 }
 
-/* A used one comes back with empty, initialised bins. */
-static struct tcache *new_tcache(void)
+static void put_unused(struct tcache *tc)
 {
-	struct tcache *tc;
+	lock_acquire(&tcache_lock);
+	tc->next = unused;
+	unused = tc;
+	lock_release(&tcache_lock);
+}
+
+/*
+ * A thread that the kernel does not know cannot run any more. Its cache is whole unless it
+ * ended in a slow path. The thread of a process that shares our memory is not ours to ask for.
+ */
+bool tcache_unlink_dead(struct tcache *tc)
+{
+	int pid = os_getpid();
+
+	if (tc == own || tc->pid != pid || os_tgkill(pid, tc->tid, 0) != -ESRCH ||
+	    atomic_load_explicit(&tc->busy, memory_order_acquire))
+		return false;
+	unlink_live(tc);
+	return true;
+}
+
+/* No lock is held: this may find a double free. */
+void tcache_bury(struct tcache *tc)
+{
+	if (tc->parked)
+		unpark(tc);
+	for (unsigned int cls = 1; cls < NR_CLASSES; cls++) {
+		void **base = tcache_bin_base(tc, cls);
+		unsigned int nr = tcache_bin_nr(tc, cls);
+
+		if (nr)
+			central_return(cls, base, nr);
+		tc->bins[cls].top = base;
+	}
+	put_unused(tc);
+}
+
+/* Those of dead threads. The number of caches doubles from one search to the next. */
+static struct tcache *search_dead(void)
+{
+	struct tcache *dead = NULL, *tc, *next;
+
+	if (nr_live < max_size(search_at, FIRST_SEARCH))
+		return NULL;
+	for (tc = tcache_live; tc; tc = next) {
+		next = tc->next;
+		if (!tcache_unlink_dead(tc))
+			continue;
+		tc->next = dead;
+		dead = tc;
+	}
+	search_at = 2 * nr_live;
+	return dead;
+}
+
+static struct tcache *take_unused(void)
+{
+	struct tcache *tc, *dead = NULL, *next;
 
 	lock_acquire(&tcache_lock);
 	tc = unused;
 	if (tc)
 		unused = tc->next;
+	else
+		dead = search_dead();
 	lock_release(&tcache_lock);
+	if (!dead)
+		return tc;
+	for (; dead; dead = next) {
+		next = dead->next;
+		tcache_bury(dead);
+	}
+	return take_unused();
+}
+
+/* A used one comes back with empty, initialised bins. */
+static struct tcache *new_tcache(void)
+{
+	struct tcache *tc = take_unused();
+
 	if (!tc) {
 		tc = os_map(tcache_bytes());
 		if (!tc)
@@ -166,8 +264,9 @@ static struct tcache *new_tcache(void)
 		else
 			init_bins(tc);
 	}
-	/* Without the key nobody will say when the pointer is no more. */
-	tc->home = have_key ? &tcache : NULL;
+	tc->home = NULL;
+	tc->told = false;
+	tc->pid = os_getpid();
 	tc->tid = os_gettid();
 	lock_acquire(&tcache_lock);
 	link_live(tc);
@@ -175,26 +274,39 @@ static struct tcache *new_tcache(void)
 	return tc;
 }
 
-/* Nobody will say when the thread's pointer to it is no more. */
-static void keep_from_parking(struct tcache *tc)
-{
-	lock_acquire(&tcache_lock);
-	tc->home = NULL;
-	lock_release(&tcache_lock);
-}
-
-/* The key may need memory: by then the thread has its cache. */
+/*
+ * The key may need memory: by then the thread has its cache. There may be none, which is no
+ * error of free().
+ */
 static bool attach(void)
 {
 	struct tcache *tc = new_tcache();
+	int saved_errno = errno;
 
 	if (!tc)
 		return false;
 	own = tc;
 	tcache = tc;
-	if (have_key && pthread_setspecific(key, tc))
-		keep_from_parking(tc);
+	tc->told = have_key && !pthread_setspecific(key, tc);
+	errno = saved_errno;
 	return true;
+}
+
+/*
+ * Whoever allocates is not past its destructors, and has not ended. Without the key nobody
+ * will say when the pointer is no more.
+ */
+static void allow_parking(void)
+{
+	if (own->told)
+		atomic_store_explicit(&own->home, &tcache, memory_order_relaxed);
+}
+
+/* No lock and no system call: it may be in a handler, or not allowed any. */
+void tcache_thread_leaves(void)
+{
+	if (own)
+		atomic_store_explicit(&own->home, NULL, memory_order_relaxed);
 }
 
 static void thread_exit(void *arg)
@@ -208,10 +320,7 @@ static void thread_exit(void *arg)
 	atomic_store_explicit(&tc->busy, false, memory_order_relaxed);
 	tcache_flush();
 	tcache = &tcache_dead;
-	lock_acquire(&tcache_lock);
-	tc->next = unused;
-	unused = tc;
-	lock_release(&tcache_lock);
+	put_unused(tc);
 	daemon_thread_exit();
 }
 
@@ -280,6 +389,8 @@ void *tcache_refill(unsigned int cls)
 
 	if (unlikely(!enter()))
 		return refill_one(cls);
+	if (unlikely(!own->home))
+		allow_parking();
 	p = refill_bin(cls);
 	leave();
 	return p;
@@ -302,7 +413,7 @@ void tcache_overflow(unsigned int cls, void *p)
 {
 	struct tcache_bin *bin;
 
-	if (unlikely(!enter())) {
+	if (unlikely(!own && ++frees_without <= FREES_WITHOUT) || unlikely(!enter())) {
 		central_return(cls, &p, 1);
 		return;
 	}
@@ -368,7 +479,9 @@ void tcache_fork_parent(void)
 void tcache_fork_child(void)
 {
 	tcache_live = NULL;
+	nr_live = 0;
 	if (own && tcache != &tcache_dead) {
+		own->pid = os_getpid();
 		own->tid = os_gettid();
 		link_live(own);
 	}

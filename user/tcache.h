@@ -40,6 +40,8 @@ struct tcache_bin {
  * @prev: list of all live caches
  * @next: list of all live caches, or of unused ones
  * @home: where its thread has the pointer to it, or NULL: it cannot be parked
+ * @told: its thread's end will be told
+ * @pid: of its thread's process
  * @tid: of its thread
  * @busy: its thread is in a slow path, or the daemon parks it
  * @parked: its thread does not know it at present
@@ -54,7 +56,9 @@ struct tcache {
 	uint8_t cap[NR_CLASSES];
 	struct tcache *prev;
 	struct tcache *next;
-	struct tcache **home;
+	struct tcache **_Atomic home;
+	bool told;
+	int pid;
 	int tid;
 	atomic_bool busy;
 	atomic_bool parked;
@@ -151,9 +155,28 @@ void tcache_overflow(unsigned int cls, void *p);
  * tcache_forgo() - do without a cache from now on
  *
  * The daemon's, which holds the lock of the list of caches where a signal handler of the
- * program's may come in and allocate: when it reports a double free, or a call is trapped.
+ * program's may come in and allocate: when a call is trapped.
  */
 void tcache_forgo(void);
+
+/**
+ * tcache_thread_leaves() - the calling thread may be about to end without its destructors
+ */
+void tcache_thread_leaves(void);
+
+/**
+ * tcache_unlink_dead() - take a cache off the list of live ones if its thread has ended
+ * @tc: on the list, whose lock the caller holds
+ *
+ * Return: is it the caller's now, to be given to tcache_bury()?
+ */
+bool tcache_unlink_dead(struct tcache *tc);
+
+/**
+ * tcache_bury() - give what a dead thread has left to the central lists
+ * @tc: its cache, which will be used again
+ */
+void tcache_bury(struct tcache *tc);
 
 /**
  * tcache_flush() - give everything the calling thread holds to the central lists

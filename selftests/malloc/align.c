@@ -44,6 +44,33 @@ static void check_align(size_t align, size_t n)
 	free(p);
 }
 
+/* Beyond 1 MiB it is a mapping, also for objects of sizes that are none otherwise. */
+static void check_realloc(size_t align, size_t n, size_t to)
+{
+	char *p = memalign(align, n);
+
+	CHECK(aligned(p, align));
+	CHECK(malloc_usable_size(p) >= n);
+	fill(p, n, 5);
+	p = realloc(p, to);
+	CHECK(p && malloc_usable_size(p) >= to);
+	CHECK(is_filled(p, n < to ? n : to, 5));
+	fill(p, to, 6);
+	p = realloc(p, n);
+	CHECK(p && is_filled(p, n < to ? n : to, 6));
+	free(p);
+}
+
+static void check_reallocs(void)
+{
+	static const size_t sizes[] = { 1, 5000, 32768, 40000, 2 << 20, 40 << 20 };
+	const size_t nr = sizeof(sizes) / sizeof(*sizes);
+
+	for (size_t align = 1 << 20; align <= 4 << 20; align *= 2)
+		for (size_t i = 0; i < nr * nr; i++)
+			check_realloc(align, sizes[i / nr], sizes[i % nr]);
+}
+
 static void check_errors(void)
 {
 	void *p = &p;
@@ -91,6 +118,7 @@ int main(void)
 	}
 	for (size_t n = 1; n < 5000; n += 7)
 		check_align(256, n);
+	check_reallocs();
 	check_errors();
 	check_pages();
 	return 0;

@@ -142,6 +142,22 @@ static void no_heap(void)
 	CHECK(calloc(1, (size_t)64 << 20) == NULL && errno == ENOMEM);
 }
 
+/* They take the room that they need. */
+static void case_long_alignment(size_t align)
+{
+	unsigned int n = 0;
+	char *p;
+
+	limit(64 * align);
+	while ((p = aligned_alloc(align, align)) != NULL) {
+		CHECK(malloc_usable_size(p) == align);
+		memset(p, 1, 100);
+		n++;
+	}
+	CHECK(errno == ENOMEM);
+	CHECK(n >= 32 && n <= 64);
+}
+
 /* Every case in a process of its own: limits do not grow back. */
 static void in_child(void (*fn)(size_t), size_t arg)
 {
@@ -183,5 +199,6 @@ int main(void)
 	in_child(case_no_cache, 0);
 	in_child(case_no_heap, 0);
 	in_child(case_mlockall, 0);
+	in_child(case_long_alignment, (size_t)2 << 20);
 	return 0;
 }

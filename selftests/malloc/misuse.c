@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "check.h"
@@ -78,6 +79,23 @@ static void allocate(int number)
 static void double_free_asleep_handled(void)
 {
 	signal(SIGABRT, allocate);
+	double_free_asleep();
+}
+
+static void report(int number)
+{
+	pid_t pid = fork();
+
+	(void)number;
+	if (!pid)
+		_exit(0);
+	waitpid(pid, NULL, 0);
+}
+
+/* A crash reporter's handler. */
+static void double_free_asleep_reported(void)
+{
+	signal(SIGABRT, report);
 	double_free_asleep();
 }
 
@@ -268,7 +286,8 @@ static const struct {
 } cases[] = {
 #define CASE(fn) { #fn, fn }
 	CASE(double_free), CASE(double_free_apart), CASE(double_free_asleep),
-	CASE(double_free_asleep_handled), CASE(double_free_medium),
+	CASE(double_free_asleep_handled), CASE(double_free_asleep_reported),
+	CASE(double_free_medium),
 	CASE(double_free_large), CASE(double_free_huge), CASE(wild_stack), CASE(wild_low),
 	CASE(interior_misaligned), CASE(interior), CASE(interior_large),
 	CASE(interior_huge), CASE(realloc_wild),

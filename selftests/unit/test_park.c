@@ -4,13 +4,20 @@
  * Caches of idle threads are emptied, and no slot has two owners, whatever a thread is in
  * the middle of.
  */
+#define _GNU_SOURCE
+#include <asm/unistd.h>
+#include <dlfcn.h>
+#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "alloc.h"
 #include "central.h"
+#include "mesher.h"
+#include "os.h"
 #include "park.h"
 #include "tcache.h"
 #include "unit.h"
@@ -26,6 +33,21 @@ static void set_up(void)
 	unit_heap();
 	tcache_init();
 	CHECK_EQ(park_open(), 0);
+}
+
+static atomic_bool no_room;
+
+/* For the library, too. */
+int pthread_setspecific(pthread_key_t key, const void *value)
+{
+	int (*real)(pthread_key_t key, const void *value);
+
+	if (atomic_load(&no_room)) {
+		errno = ENOMEM;
+		return ENOMEM;
+	}
+	*(void **)&real = dlsym(RTLD_NEXT, "pthread_setspecific");
+	return real(key, value);
 }
 
 static void *take(unsigned int cls)
@@ -134,11 +156,221 @@ TEST(parked_threads_end)
 	pthread_join(t, NULL);
 }
 
+/* A thread whose end will not be told: it has a cache, which is left alone. */
+TEST(no_room_for_the_key)
+{
+	set_up();
+	atomic_store(&no_room, true);
+	errno = 0;
+	fill(CLS);
+	CHECK_EQ(errno, 0);
+	CHECK(cached(CLS) >= SLOTS / 2);
+	for (unsigned int i = 0; i < 3; i++)
+		CHECK_EQ(park_idle(), 0);
+}
+
+static unsigned int nr_caches(void)
+{
+	size_t counts[NR_CLASSES] = { 0 };
+
+	return tcache_count(counts);
+}
+
+static int ended_tid;
+
+/* Ends without a word. */
+static _Noreturn void vanish(void)
+{
+	ended_tid = os_gettid();
+	os_syscall(__NR_exit, 0, 0, 0, 0, 0, 0);
+	abort();
+}
+
+static void *vanisher(void *unused)
+{
+	fill(CLS);
+	fill(CLS + 1);
+	pthread_barrier_wait(&barrier);
+	pthread_barrier_wait(&barrier);
+	vanish();
+	return unused;
+}
+
+/* Its end is told a little before the kernel forgets it. */
+static void run_to_its_end(void *(*fn)(void *), void *arg)
+{
+	pthread_t t;
+
+	CHECK(!pthread_create(&t, NULL, fn, arg));
+	pthread_join(t, NULL);
+	while (os_tgkill(os_getpid(), ended_tid, 0) != -ESRCH)
+		usleep(1000);
+}
+
+static void *look_and_let_go(void *looks)
+{
+	pthread_barrier_wait(&barrier);
+	for (uintptr_t i = 0; i < (uintptr_t)looks; i++)
+		park_idle();
+	pthread_barrier_wait(&barrier);
+	return NULL;
+}
+
+/* Parked or not, what threads that vanish have in hand is found. */
+static void vanish_after(unsigned int looks)
+{
+	pthread_t t;
+
+	CHECK(!pthread_create(&t, NULL, look_and_let_go, (void *)(uintptr_t)looks));
+	run_to_its_end(vanisher, NULL);
+	pthread_join(t, NULL);
+	CHECK_EQ(nr_caches(), 1);
+	CHECK(centrals[CLS].nr_live > 0);
+	park_idle();
+	CHECK_EQ(nr_caches(), 0);
+	CHECK_EQ(centrals[CLS].nr_live, 0);
+	CHECK_EQ(centrals[CLS + 1].nr_live, 0);
+}
+
+TEST(dead_owners)
+{
+	pthread_t t;
+
+	set_up();
+	CHECK(!pthread_barrier_init(&barrier, NULL, 2));
+	vanish_after(0);
+	vanish_after(2);
+	/* the cache is as good as new */
+	CHECK(!pthread_create(&t, NULL, filler, NULL));
+	look_and_let_go((void *)2);
+	pthread_join(t, NULL);
+	CHECK_EQ(centrals[CLS].nr_live, 0);
+}
+
+static void *freer(void *slots)
+{
+	for (void **p = slots; *p; p++)
+		give(CLS, *p);
+	vanish();
+	return slots;
+}
+
+static void *says_so_and_vanishes(void *unused)
+{
+	fill(CLS);
+	tcache_thread_leaves();
+	vanish();
+	return unused;
+}
+
+/* The youngest cache's thread has ended; another has its number. */
+static void number_is_used_again(void)
+{
+	CHECK_EQ(tcache_live->tid, ended_tid);
+	tcache_live->tid = os_gettid();
+	for (unsigned int i = 0; i < 3; i++)
+		park_idle();
+	CHECK(!tcache_live->parked);
+}
+
+#define FREED	1000
+
+TEST(numbers_used_again)
+{
+	void *p[FREED + 1] = { NULL };
+	unsigned int i;
+
+	set_up();
+	for (i = 0; i < FREED; i++)
+		p[i] = take(CLS);
+	run_to_its_end(freer, p);
+	CHECK_EQ(nr_caches(), 2);
+	number_is_used_again();
+	run_to_its_end(says_so_and_vanishes, NULL);
+	CHECK_EQ(nr_caches(), 3);
+	number_is_used_again();
+}
+
+/* As libc does in the last moments of a thread. */
+TEST(few_frees_make_no_cache)
+{
+	void *p[SLOTS + 1] = { NULL };
+	unsigned int i;
+
+	set_up();
+	for (i = 0; i < SLOTS; i++)
+		p[i] = take(CLS);
+	run_to_its_end(freer, p);
+	CHECK_EQ(nr_caches(), 1);
+}
+
+static void *vanishes_at_once(void *unused)
+{
+	fill(CLS);
+	vanish();
+	return unused;
+}
+
+TEST(without_looks)
+{
+	set_up();
+	for (unsigned int i = 0; i < 300; i++)
+		run_to_its_end(vanishes_at_once, NULL);
+	CHECK(nr_caches() <= 64);
+}
+
+static atomic_bool stop;
+
+static void *looker(void *unused)
+{
+	while (!atomic_load(&stop))
+		park_idle();
+	return unused;
+}
+
+static bool locks_are_free(void)
+{
+	bool held = atomic_load(&tcache_lock.word);
+
+	for (unsigned int cls = 1; cls < NR_CLASSES; cls++)
+		held |= atomic_load(&centrals[cls].lock.word);
+	return !held;
+}
+
+/* As syscall.c does it; the other thread is not there any more. */
+static void bare_fork(void)
+{
+	int status;
+	long pid;
+
+	mesher_fork_prepare();
+	pid = os_syscall(__NR_clone, SIGCHLD, 0, 0, 0, 0, 0);
+	if (!pid)
+		_exit(!locks_are_free());
+	mesher_fork_parent();
+	CHECK(pid > 0);
+	CHECK_EQ(waitpid((pid_t)pid, &status, 0), pid);
+	CHECK_EQ(status, 0);
+}
+
+TEST(bare_forks)
+{
+	pthread_t t;
+
+	set_up();
+	CHECK(!pthread_create(&t, NULL, looker, NULL));
+	for (unsigned int i = 0; i < 300; i++) {
+		fill(CLS);
+		bare_fork();
+	}
+	atomic_store(&stop, true);
+	pthread_join(t, NULL);
+}
+
 #define WORKERS		3
 #define HELD		16
 #define MILLISECONDS	3000
 
-static atomic_bool stop;
 static pthread_t workers[WORKERS];
 
 /* As a garbage collector stops a thread: anywhere, and for a while. */
@@ -231,6 +463,12 @@ TEST(stopped_threads)
 UNIT_MAIN(
 	UNIT(sleepers_give_back),
 	UNIT(parked_threads_end),
+	UNIT(no_room_for_the_key),
+	UNIT(dead_owners),
+	UNIT(numbers_used_again),
+	UNIT(few_frees_make_no_cache),
+	UNIT(without_looks),
+	UNIT(bare_forks),
 	UNIT(running_threads),
 	UNIT(stopped_threads),
 )
