@@ -278,11 +278,14 @@ static struct tcache *new_tcache(void)
  * The key may need memory: by then the thread has its cache. There may be none, which is no
  * error of free().
  */
-static bool attach(void)
+MESH_NOINLINE static bool attach(bool to_free)
 {
-	struct tcache *tc = new_tcache();
+	struct tcache *tc;
 	int saved_errno = errno;
 
+	if (to_free && ++frees_without <= FREES_WITHOUT)
+		return false;
+	tc = new_tcache();
 	if (!tc)
 		return false;
 	own = tc;
@@ -296,7 +299,7 @@ static bool attach(void)
  * Whoever allocates is not past its destructors, and has not ended. Without the key nobody
  * will say when the pointer is no more.
  */
-static void allow_parking(void)
+MESH_NOINLINE static void allow_parking(void)
 {
 	if (own->told)
 		atomic_store_explicit(&own->home, &tcache, memory_order_relaxed);
@@ -335,11 +338,11 @@ void tcache_init(void)
 /*
  * Have the thread's cache for oneself, until leave(). Fails while there is none, and while
  * the daemon parks it or this is a signal handler in the middle of a slow path: whoever
- * fails does without.
+ * fails does without. With @to_free there is none yet for a thread's first frees.
  */
-static bool enter(void)
+static bool enter(bool to_free)
 {
-	if (unlikely(tcache == &tcache_dead) || unlikely(!own && !attach()))
+	if (unlikely(tcache == &tcache_dead) || unlikely(!own && !attach(to_free)))
 		return false;
 	/* pairs with the release in leave() and in park.c */
 	if (unlikely(atomic_exchange_explicit(&own->busy, true, memory_order_acquire)))
@@ -387,9 +390,9 @@ void *tcache_refill(unsigned int cls)
 {
 	void *p;
 
-	if (unlikely(!enter()))
+	if (unlikely(!enter(false)))
 		return refill_one(cls);
-	if (unlikely(!own->home))
+	if (unlikely(!atomic_load_explicit(&tcache->home, memory_order_relaxed)))
 		allow_parking();
 	p = refill_bin(cls);
 	leave();
@@ -413,7 +416,7 @@ void tcache_overflow(unsigned int cls, void *p)
 {
 	struct tcache_bin *bin;
 
-	if (unlikely(!own && ++frees_without <= FREES_WITHOUT) || unlikely(!enter())) {
+	if (unlikely(!enter(true))) {
 		central_return(cls, &p, 1);
 		return;
 	}
@@ -428,7 +431,7 @@ void tcache_overflow(unsigned int cls, void *p)
 
 void tcache_flush(void)
 {
-	if (!own || !enter())
+	if (!own || !enter(true))
 		return;
 	for (unsigned int cls = 1; cls < NR_CLASSES; cls++)
 		flush_oldest(cls, tcache_bin_nr(tcache, cls));
