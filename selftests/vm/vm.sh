@@ -132,12 +132,14 @@ probe_kvm()
 # several times faster by words, under TCG.
 machine_options()
 {
+	local cpu=max,-cx16,-erms,-fsrm
+
 	if [ "$1" = kvm ]; then
 		echo -M q35 -accel kvm -cpu host
 	elif [ $icount = yes ]; then
-		echo -M q35 -accel tcg,thread=single -icount shift=0,sleep=off -cpu max,-cx16,-erms,-fsrm
+		echo -M q35 -accel tcg,thread=single -icount shift=0,sleep=off -cpu $cpu
 	else
-		echo -M q35 -accel tcg,thread=multi -cpu max,-cx16,-erms,-fsrm
+		echo -M q35 -accel tcg,thread=multi -cpu $cpu
 	fi
 }
 
