@@ -38,8 +38,7 @@ static size_t mh_forked_ranges(struct mh_arena *arena, struct mh_range *ranges)
 	size_t nr = 0;
 
 	for_each_vma(vmi, vma) {
-		if (vma->vm_ops != &mh_vm_ops || vma->vm_private_data != arena ||
-		    vma->vm_flags & VM_DONTCOPY)
+		if (!mh_vma_shows(vma, arena) || vma->vm_flags & VM_DONTCOPY)
 			continue;
 		if (ranges) {
 			ranges[nr].first = vma->vm_pgoff;

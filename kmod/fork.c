@@ -112,7 +112,7 @@ static struct vm_area_struct *mh_visit_vmas(struct mh_arena *arena,
 	struct vm_area_struct *vma, *last = NULL;
 
 	for_each_vma(vmi, vma) {
-		if (vma->vm_ops != &mh_vm_ops || vma->vm_private_data != arena)
+		if (!mh_vma_shows(vma, arena))
 			continue;
 		visit(vma);
 		last = vma;

@@ -241,6 +241,12 @@ static inline u64 mh_family_id(struct mh_family *family)
 
 /* arena.c: life of arenas and families */
 extern const struct vm_operations_struct mh_vm_ops;
+
+static inline bool mh_vma_shows(const struct vm_area_struct *vma, const struct mh_arena *arena)
+{
+	return vma->vm_ops == &mh_vm_ops && vma->vm_private_data == arena;
+}
+
 int mh_arena_mmap(struct file *file, struct vm_area_struct *vma);
 struct mh_arena *mh_arena_create(struct mh_family *family, struct mm_struct *mm);
 void mh_arena_publish(struct mh_arena *arena);

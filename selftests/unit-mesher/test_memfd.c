@@ -24,6 +24,7 @@
 
 #include "deny.h"
 #include "options.h"
+#include "os.h"
 #include "small_heap.h"
 
 static void set_up(unsigned int spans, unsigned int pages)
@@ -953,26 +954,18 @@ static atomic_uint target;
 /* How long the target is worked on when nobody writes to it. */
 static uint64_t work_ns;
 
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	CHECK(!clock_gettime(CLOCK_MONOTONIC, &t));
-	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
-}
-
 /* Write once to each target: half of the time at any moment of the work, half after it. */
 static void *write_to_target(void *unused)
 {
 	unsigned int seen = 0, span;
 
 	while ((span = atomic_load(&target)) != UINT32_MAX) {
-		uint64_t when = now_ns() + test_random() % (2 * work_ns);
+		uint64_t when = os_now_ns() + test_random() % (2 * work_ns);
 
 		if (span == seen)
 			continue;
 		seen = span;
-		while (now_ns() < when)
+		while (os_now_ns() < when)
 			;
 		heap_write(span, span % 16);
 	}
@@ -994,10 +987,10 @@ static void groups_under_writers(void)
 	set_up(HEAP_SPANS, 1);
 	for (round = 0; want_round(round, merged && refused); round++) {
 		heap_fill_diagonal();
-		work_ns = now_ns();
+		work_ns = os_now_ns();
 		for (i = 0; i < heap.nr; i += 2)
 			CHECK(!heap_merge(i, i + 1));
-		work_ns = (now_ns() - work_ns) / (heap.nr / 2);
+		work_ns = (os_now_ns() - work_ns) / (heap.nr / 2);
 		atomic_store(&target, 0);
 		CHECK(!pthread_create(&t, NULL, write_to_target, NULL));
 		for (i = 0; i < heap.nr; i += 4) {
@@ -1039,10 +1032,10 @@ static void renewals_under_writers(void)
 		CHECK(!heap_merge(i, i + 1));
 	for (round = 0; want_round(round, renewed && refused); round++) {
 		write_and_look();
-		work_ns = now_ns();
+		work_ns = os_now_ns();
 		for (i = 1; i < heap.nr; i += 2)
 			CHECK(heap_renew(i));
-		work_ns = (now_ns() - work_ns) / (heap.nr / 2);
+		work_ns = (os_now_ns() - work_ns) / (heap.nr / 2);
 		write_and_look();
 		atomic_store(&target, 0);
 		CHECK(!pthread_create(&t, NULL, write_to_target, NULL));
