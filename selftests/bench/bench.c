@@ -16,12 +16,34 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "mesh.h"
+
+/* It is there when libmesh is preloaded. */
+#pragma weak mesh_mallctl
+
 double now(void)
 {
 	struct timespec ts;
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
+}
+
+void sleep_for(double seconds)
+{
+	struct timespec ts = { .tv_sec = (time_t)seconds };
+
+	ts.tv_nsec = (long)((seconds - (double)ts.tv_sec) * 1e9);
+	nanosleep(&ts, NULL);
+}
+
+long merges(void)
+{
+	size_t n, len = sizeof(n);
+
+	if (!mesh_mallctl || mesh_mallctl("mesh.merges", &n, &len, NULL, 0))
+		return -1;
+	return (long)n;
 }
 
 /* Word @i of the payload of @seed. */

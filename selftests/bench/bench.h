@@ -43,6 +43,19 @@ static inline uint64_t mix(uint64_t x)
 double now(void);
 
 /**
+ * sleep_for() - do nothing for a while
+ * @seconds: how long; a signal ends it early
+ */
+void sleep_for(double seconds);
+
+/**
+ * merges() - pairs of spans that libmesh has merged in this process
+ *
+ * Return: how many; -1 with another allocator.
+ */
+long merges(void);
+
+/**
  * payload_fill() - write the bytes that belong to a number
  * @p: where to
  * @len: how many

@@ -24,10 +24,6 @@
 #include <string.h>
 #include <sys/resource.h>
 
-#include "mesh.h"
-
-#pragma weak mesh_mallctl
-
 #define MAX_THREADS	256
 #define FINE		32		/* latency: buckets for each power of two */
 #define BUCKETS		(64 * FINE)
@@ -260,16 +256,6 @@ static void print_latency(const struct worker *w, double ns)
 		for (i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
 			printf(" %s_%s_ns=%.0f", calls[call], parts[i].name,
 			       (double)percentile(w->latency[call], parts[i].part) * ns);
-}
-
-/* Pairs of spans that libmesh has merged; with other allocators 0. */
-static size_t merges(void)
-{
-	size_t n = 0, len = sizeof(n);
-
-	if (mesh_mallctl)
-		mesh_mallctl("mesh.merges", &n, &len, NULL, 0);
-	return n;
 }
 
 /* Seconds of processor time, of the library's own thread as well. */

@@ -24,10 +24,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "mesh.h"
-
-#pragma weak mesh_mallctl
-
 static struct {
 	size_t objects;
 	size_t size;
@@ -81,23 +77,6 @@ static double thread_seconds(void)
 	return strtod(text, NULL) / 1e9;
 }
 
-static size_t merges(void)
-{
-	size_t value = 0, len = sizeof(value);
-
-	if (!mesh_mallctl || mesh_mallctl("mesh.merges", &value, &len, NULL, 0))
-		die("not without the library");
-	return value;
-}
-
-static void sleep_seconds(double seconds)
-{
-	struct timespec ts = { .tv_sec = (time_t)seconds };
-
-	ts.tv_nsec = (long)((seconds - (double)ts.tv_sec) * 1e9);
-	nanosleep(&ts, NULL);
-}
-
 static unsigned char *make_object(size_t i)
 {
 	unsigned char *p = malloc(opt.size);
@@ -116,8 +95,8 @@ static void make_heap(void)
 	for (i = 0; i < opt.objects; i++)
 		object[i] = make_object(i);
 	for (i = 0; i < 100 && !meshing_thread(); i++)
-		sleep_seconds(0.1);
-	sleep_seconds(1);
+		sleep_for(0.1);
+	sleep_for(1);
 }
 
 static void free_some(int percent)
@@ -135,13 +114,13 @@ static void free_some(int percent)
 }
 
 /* Until nothing was merged for two seconds. */
-static size_t await_merges(size_t begun)
+static long await_merges(long begun)
 {
-	size_t before, after = begun;
+	long before, after = begun;
 	unsigned int quiet = 0, i;
 
 	for (i = 0; i < 1200 && (quiet < 20 || after == begun); i++) {
-		sleep_seconds(0.1);
+		sleep_for(0.1);
 		before = after;
 		after = merges();
 		quiet = after == before ? quiet + 1 : 0;
@@ -161,14 +140,14 @@ static void check(void)
 
 static void merge(void)
 {
-	size_t begun = merges(), n;
+	long begun = merges(), n;
 	double before = thread_seconds(), spent;
 
 	free_some(75);
 	n = await_merges(begun);
 	spent = thread_seconds() - before;
 	check();
-	printf("result: cpu_ms=%.1f merged=%zu ns_per_page=%.0f\n", spent * 1e3, n,
+	printf("result: cpu_ms=%.1f merged=%ld ns_per_page=%.0f\n", spent * 1e3, n,
 	       n ? spent * 1e9 / (double)n : 0);
 }
 
@@ -193,15 +172,15 @@ static void replace_objects(double end)
 static void watch(int churn)
 {
 	double before = thread_seconds(), begun = now(), spent;
-	size_t merged = merges();
+	long merged = merges();
 
 	if (churn)
 		replace_objects(begun + opt.seconds);
 	else
-		sleep_seconds(opt.seconds);
+		sleep_for(opt.seconds);
 	spent = thread_seconds() - before;
 	check();
-	printf("result: cpu_ms=%.3f merged=%zu percent=%.4f\n", spent * 1e3, merges() - merged,
+	printf("result: cpu_ms=%.3f merged=%ld percent=%.4f\n", spent * 1e3, merges() - merged,
 	       spent * 100 / (now() - begun));
 }
 
@@ -243,13 +222,15 @@ int main(int argc, char **argv)
 {
 	const char *what = parse_options(argc, argv);
 
+	if (merges() < 0)
+		die("not without the library");
 	make_heap();
 	if (!strcmp(what, "merge")) {
 		merge();
 	} else if (!strcmp(what, "idle")) {
 		free_some(75);
 		await_merges(merges());
-		sleep_seconds(5);
+		sleep_for(5);
 		watch(0);
 	} else if (!strcmp(what, "churn")) {
 		free_some(0);

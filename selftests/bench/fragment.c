@@ -116,14 +116,6 @@ static void *writer(void *arg)
 	return NULL;
 }
 
-static void sleep_for(double seconds)
-{
-	struct timespec ts = { .tv_sec = (time_t)seconds };
-
-	ts.tv_nsec = (long)((seconds - (double)ts.tv_sec) * 1e9);
-	nanosleep(&ts, NULL);
-}
-
 static struct memory watch(size_t live)
 {
 	double start = now(), left;

@@ -105,17 +105,16 @@ static int check_heap(const struct heap *h)
 
 static int one_round(const char *dir, int round)
 {
-	struct timespec ts = { .tv_sec = 1 };
 	struct heap heap;
 	int bad;
 
 	/* The first heap is there before the first close: the meshing thread is running. */
 	heap_make(&heap, 80000, 60, (uint64_t)round);
 	if (!round)
-		nanosleep(&ts, NULL);
+		sleep_for(1);
 	close_all();
 	open_files(dir, round);
-	nanosleep(&ts, NULL);
+	sleep_for(1);
 	bad = check_files(round) | check_table() | check_heap(&heap);
 	heap_drop(&heap);
 	return bad;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // SPDX-FileCopyrightText: The Mesh authors
 /*
- * fork-write FORKS: fork while threads write, with the heap being meshed.
+ * fork-write FORKS [SECONDS]: fork while threads write, with the heap being meshed.
  *
  * Two heaps. The still one is written by nobody but children, who own a copy of it;
  * the busy one is rewritten all the time by the writer threads of the parent. A child
@@ -10,6 +10,9 @@
  *  - writes to its copy of the still heap and finds that again,
  *  - allocates and frees.
  * After each child the parent checks that its own still heap is as it was made.
+ *
+ * What a child shares is not merged, so half of the forks come after a rest without
+ * children: until there was a merge, and for SECONDS at most.
  *
  * Threads: writers touch the busy heap only, each its own stripe; all else is done by
  * the main thread. The writers take no lock: the child may not wait for one.
@@ -33,13 +36,6 @@
 
 static struct heap still, busy;
 static atomic_int stop;
-
-static void pause_ms(long ms)
-{
-	struct timespec ts = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000 };
-
-	nanosleep(&ts, NULL);
-}
 
 static void *writer(void *arg)
 {
@@ -88,7 +84,7 @@ static const char *child_check(uint64_t number)
 		return "child: the still heap is not the parent's";
 	rewrite_all(&still, number);
 	heap_make(&own, 5000, 50, number);
-	pause_ms(20);
+	sleep_for(0.02);
 	if (checksum(&busy) != sum)
 		return "child: the parent's writes show up";
 	if (heap_wrong(&still, number))
@@ -130,12 +126,39 @@ static int fork_pair(uint64_t number)
 	return bad;
 }
 
+static void await_merge(double seconds)
+{
+	double end = now() + seconds;
+
+	while (merges() == 0 && now() < end)
+		sleep_for(0.1);
+}
+
+/* The numbers of the forks are from @n up to, not including, @end. */
+static int fork_pairs(unsigned long n, unsigned long end)
+{
+	size_t wrong;
+
+	for (; n < end; n += 2) {
+		if (fork_pair(n))
+			return 1;
+		wrong = heap_wrong(&still, 0);
+		if (wrong) {
+			fprintf(stderr, "fork-write: parent: %zu objects wrong\n", wrong);
+			return 1;
+		}
+		sleep_for(0.03);
+	}
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
-	unsigned long forks = argc == 2 ? strtoul(argv[1], NULL, 10) : 50, n;
+	unsigned long forks = argc > 1 ? strtoul(argv[1], NULL, 10) : 50;
+	double patience = argc > 2 ? strtod(argv[2], NULL) : 0;
 	pthread_t thread[WRITERS];
-	size_t w, wrong;
-	int bad = 0;
+	size_t w;
+	int bad;
 
 	heap_make(&still, STILL_OBJECTS, 60, 1);
 	heap_make(&busy, BUSY_OBJECTS, 60, 2);
@@ -143,16 +166,9 @@ int main(int argc, char **argv)
 		if (pthread_create(&thread[w], NULL, writer, (void *)w))
 			die("cannot start a thread");
 	}
-	/* Some forks before the first pass of the mesher, some between passes. */
-	for (n = 1; n <= forks && !bad; n += 2) {
-		bad = fork_pair(n);
-		wrong = heap_wrong(&still, 0);
-		if (wrong) {
-			fprintf(stderr, "fork-write: parent: %zu objects wrong\n", wrong);
-			bad = 1;
-		}
-		pause_ms(30);
-	}
+	bad = fork_pairs(1, 1 + forks / 2);
+	await_merge(patience);
+	bad |= fork_pairs(1 + forks / 2, 1 + forks);
 	atomic_store(&stop, 1);
 	for (w = 0; w < WRITERS; w++)
 		pthread_join(thread[w], NULL);

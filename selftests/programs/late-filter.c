@@ -64,12 +64,11 @@ static void forbid(unsigned int nr, bool trap)
 /* Some time after a change for the meshing thread to do what it can. */
 static void rewrite(struct heap *h, uint64_t generation)
 {
-	struct timespec ts = { .tv_nsec = 50000000 };
 	size_t wrong;
 
 	for (size_t i = 0; i < h->objects; i++)
 		heap_rewrite(h, i, generation);
-	nanosleep(&ts, NULL);
+	sleep_for(0.05);
 	wrong = heap_wrong(h, generation);
 	if (wrong)
 		die("generation %u: %zu objects wrong", (unsigned int)generation, wrong);

@@ -11,5 +11,5 @@
 . "$PROGRAMS/lib.sh"
 
 watch_merges
-mesh "$HELPERS/fork-write" "$(pick 60 20)"
+mesh "$HELPERS/fork-write" "$(pick 60 20)" 30
 must_have_merged
