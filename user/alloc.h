@@ -39,13 +39,13 @@ void free_slow(void *p);
 
 static inline void *alloc(size_t size)
 {
-	if (likely(size <= SLOT_MAX)) {
-		void *p = tcache_pop(sizeclass_of(size));
+	void *p = NULL;
 
-		if (likely(p))
-			return p;
-	}
-	return alloc_slow(size);
+	if (likely(size <= SIZE_FINE))
+		p = tcache_pop(sizeclass_of(size));
+	else if (size <= SLOT_MAX)
+		p = tcache_pop(sizeclass_of(size));
+	return likely(p) ? p : alloc_slow(size);
 }
 
 /**

@@ -22,6 +22,9 @@
 /* Most spans that are asked for at once. */
 #define FETCH	128
 
+/* Of the slots that come back at a time, so many tell whether they lie together. */
+#define SAMPLES	8
+
 struct central centrals[NR_CLASSES];
 
 /* Of all classes; for statistics only, hence relaxed. */
@@ -111,7 +114,7 @@ static void unlist_group(struct central *c, struct span *head, unsigned int nr_l
 }
 
 /* @head's fullness has changed from @was. */
-static void relist_group(struct central *c, struct span *head, unsigned int was)
+static inline void relist_group(struct central *c, struct span *head, unsigned int was)
 {
 	if (head->state == SPAN_PARTIAL && head->nr_live != slots_of(c) &&
 	    partial_list(c, was) == partial_list(c, head->nr_live))
@@ -271,6 +274,13 @@ static unsigned int set_below(uint64_t bits, unsigned int top)
 	return clear ? (unsigned int)__builtin_clzll(clear) : 64;
 }
 
+/* @nr slots from @p on downwards. */
+static void put_slots(void **out, char *p, unsigned int nr, size_t size)
+{
+	for (unsigned int i = 0; i < nr; i++, p -= size)
+		out[i] = p;
+}
+
 /*
  * Take up to @nr of the slots @free of word @word, from the highest address down, in runs:
  * the slots of a fresh span are one.
@@ -286,11 +296,10 @@ static unsigned int take_word(struct span *s, unsigned int word, uint64_t free,
 	while (left && n < nr) {
 		unsigned int top = 63 - (unsigned int)__builtin_clzll(left);
 		unsigned int run = (unsigned int)min_size(set_below(left, top), nr - n);
-		char *p = base + top * size;
 
 		left ^= bit_range(top - run + 1, run);
-		for (unsigned int end = n + run; n < end; p -= size)
-			out[n++] = p;
+		put_slots(out + n, base + top * size, run, size);
+		n += run;
 	}
 	s->own[word] |= free ^ left;
 	return n;
@@ -333,22 +342,40 @@ static unsigned int take_slots(struct central *c, struct span *head, void **out,
 	unsigned int was = head->nr_live;
 	uint64_t first = ~0ULL >> (63 - start % 64);
 	uint64_t live[SPAN_WORDS];
-	unsigned int n;
+	unsigned int n = 0;
 
 	group_live(head, live);
-	n = take_word(head, word, free_slots(live, word, slots) & first, out, nr);
-	for (unsigned int i = 1; i <= words && n < nr; i++) {
-		uint64_t free;
+	for (unsigned int i = 0; i <= words && n < nr; i++) {
+		uint64_t free = free_slots(live, word, slots);
 
+		if (i == 0)
+			free &= first;
+		else if (i == words)
+			free &= ~first;
+		n += take_word(head, word, free, out + n, nr - n);
 		word = (word ? word : words) - 1;
-		free = free_slots(live, word, slots);
-		n += take_word(head, word, i < words ? free : free & ~first, out + n, nr - n);
 	}
 	head->nr_own += n;
 	head->nr_live += n;
 	c->nr_live += n;
 	relist_group(c, head, was);
 	return n;
+}
+
+/* As take_slots(), all slots of a fresh span, which is on no list and stays so. */
+static unsigned int take_all(struct central *c, struct span *s, void **out)
+{
+	unsigned int slots = slots_of(c), n = 1 + random_below(c, slots);
+	size_t size = sizeclasses[c->cls].size;
+	char *base = span_addr(s);
+
+	put_slots(out, base + (n - 1) * size, n, size);
+	put_slots(out + n, base + (slots - 1) * size, slots - n, size);
+	for (unsigned int word = 0; word * 64 < slots; word++)
+		s->own[word] = free_slots(s->own, word, slots);
+	s->nr_own = s->nr_live = (uint16_t)slots;
+	c->nr_live += slots;
+	return slots;
 }
 
 static struct span *fullest_partial(struct central *c)
@@ -463,7 +490,8 @@ unsigned int central_refill(unsigned int cls, void **out, unsigned int nr)
 	lock_acquire(&c->lock);
 	n = take_partial(c, out, nr);
 	while (n < nr && (s = add_span(c)))
-		n += take_slots(c, s, out + n, nr - n);
+		n += nr - n < slots_of(c) ? take_slots(c, s, out + n, nr - n) :
+					    take_all(c, s, out + n);
 	c->nr_refills++;
 	lock_release(&c->lock);
 	return n;
@@ -471,93 +499,94 @@ unsigned int central_refill(unsigned int cls, void **out, unsigned int nr)
 
 /* Return */
 
+/*
+ * Which slot starts @offset bytes into a span, if one does. What is below the quotient tells
+ * whether there is a remainder (Lemire, Kaser and Kurz, "Faster remainder by direct
+ * computation", 2019): one more byte adds the magic number.
+ */
+static bool slot_at(uint64_t magic, size_t offset, size_t *slot)
+{
+	uint64_t product = offset * magic;
+
+	*slot = product >> SIZECLASS_SHIFT;
+	return likely((product & SIZECLASS_MASK) < magic);
+}
+
 /* Without a lock: the program may handle SIGABRT, and allocate or fork there. */
 _Noreturn MESH_COLD static void bad_return(struct central *c, const void *p,
-					   const struct span *s, bool interior)
+					   const struct span *s)
 {
-	unsigned int cls = c->cls;
+	const struct sizeclass *sc = &sizeclasses[c->cls];
+	size_t slot = sc->slots;
+	bool whole = slot_at(sc->magic, (size_t)((const char *)p - span_addr(s)), &slot);
+	bool ours = s->cls == c->cls;
 
 	lock_release(&c->lock);
 	park_abandon();
-	if (s->cls != cls)
+	if (!ours)
 		fatal("double free of %p: its page has been given back since", p);
-	if (interior)
-		fatal("free of %p: not the start of an object of %u bytes", p,
-		      sizeclasses[cls].size);
-	fatal("double free of %p, an object of %u bytes", p, sizeclasses[cls].size);
+	if (!whole || slot >= sc->slots)
+		fatal("free of %p: not the start of an object of %u bytes", p, sc->size);
+	fatal("double free of %p, an object of %u bytes", p, sc->size);
 }
 
 /* The span of @p; abort unless it is of the class. */
-static struct span *span_of_slot(struct central *c, const void *p)
+static inline struct span *span_of_slot(struct central *c, const void *p)
 {
 	struct span *s = span_at(region.page_span[region_page(p)]);
 
 	if (unlikely(s->cls != c->cls))
-		bad_return(c, p, s, false);
+		bad_return(c, p, s);
 	return s;
 }
 
-/*
- * The slot of @s that starts @offset bytes into it; abort if none does. What is below the
- * quotient tells whether there is a remainder (Lemire, Kaser and Kurz, "Faster remainder by
- * direct computation", 2019): one more byte adds the magic number.
- */
-static size_t slot_at(struct central *c, struct span *s, const struct sizeclass *sc,
-		      size_t offset)
+/* Offsets in the tail of a span belong to a slot that is never in use. */
+static bool slot_in_use(const struct span *s, const struct sizeclass *sc, const void *p)
 {
-	uint64_t product = offset * sc->magic;
-	size_t slot = product >> SIZECLASS_SHIFT;
+	size_t slot;
 
-	if (unlikely(slot >= sc->slots || (product & SIZECLASS_MASK) >= sc->magic))
-		bad_return(c, span_addr(s) + offset, s, true);
-	return slot;
+	return slot_at(sc->magic, (size_t)((const char *)p - span_addr(s)), &slot) &&
+	       s->own[slot / 64] >> slot % 64 & 1;
 }
 
 void central_must_have(unsigned int cls, const void *p)
 {
 	struct central *c = &centrals[cls];
 	struct span *s;
-	size_t slot;
 
 	lock_acquire(&c->lock);
 	s = span_of_slot(c, p);
-	slot = slot_at(c, s, &sizeclasses[cls], (size_t)((const char *)p - span_addr(s)));
-	if (!(s->own[slot / 64] >> slot % 64 & 1))
-		bad_return(c, p, s, false);
+	if (!slot_in_use(s, &sizeclasses[cls], p))
+		bad_return(c, p, s);
 	lock_release(&c->lock);
 }
 
 /*
- * Clear the bits of the first of @nr slots and of those that follow it in the same span;
- * abort if one is not in use. Returns their number. A word of bits is kept in a register:
- * reading back what was just written would take longer than all the rest.
+ * Clear the bits of the first of @nr slots, and of those that follow it and have theirs in the
+ * same word; abort if the first is not in use. Returns their number. The word is kept in a
+ * register: reading back what was just written would take longer than all the rest.
  */
 static unsigned int clear_slots(struct central *c, struct span *s, void *const *ptrs,
 				unsigned int nr)
 {
-	const struct sizeclass sc = sizeclasses[c->cls];
+	const struct sizeclass *sc = &sizeclasses[c->cls];
 	const char *start = span_addr(s);
-	size_t len = (size_t)sc.pages << PAGE_SHIFT;
-	size_t offset = (size_t)((const char *)ptrs[0] - start);
-	size_t word = 0;
-	uint64_t own = s->own[0];
-	unsigned int n = 0;
+	size_t word = (size_t)((const char *)ptrs[0] - start) * sc->magic >> (SIZECLASS_SHIFT + 6);
+	size_t len = (size_t)64 * sc->size;
+	uint64_t own = s->own[word];
+	unsigned int n;
 
-	do {
-		size_t slot = slot_at(c, s, &sc, offset);
+	start += word * len;
+	for (n = 0; n < nr; n++) {
+		/* Of an address below @start it is larger than any. */
+		size_t offset = (size_t)((const char *)ptrs[n] - start), slot;
 
-		if (slot / 64 != word) {
-			s->own[word] = own;
-			word = slot / 64;
-			own = s->own[word];
-		}
-		if (unlikely(!(own >> slot % 64 & 1)))
-			bad_return(c, ptrs[n], s, false);
-		own ^= 1ULL << slot % 64;
-		if (++n == nr)
+		if (offset >= len || !slot_at(sc->magic, offset, &slot) || !(own >> slot & 1))
 			break;
-		offset = (size_t)((const char *)ptrs[n] - start);
-	} while (offset < len);
+		own ^= 1ULL << slot;
+	}
+	if (unlikely(n == 0))
+		bad_return(c, ptrs[0], s);
 	s->own[word] = own;
 	return n;
 }
@@ -600,6 +629,16 @@ static void fetch_span(const uint32_t *id)
 	__builtin_prefetch(span_at(__atomic_load_n(id, __ATOMIC_RELAXED)), 1);
 }
 
+/* Are most of the slots, going by a few, in other pages than those that follow them? */
+static bool scattered(void *const *ptrs, unsigned int nr)
+{
+	unsigned int step = nr / SAMPLES, other = 0;
+
+	for (unsigned int i = 0; step && i < SAMPLES; i++)
+		other += region_page(ptrs[i * step]) != region_page(ptrs[i * step + 1]);
+	return other > SAMPLES / 2;
+}
+
 /*
  * Descriptors of spans that are freed from at random are in no cache. All of them are asked
  * for at once, and then their neighbours on the lists, before the lock is taken. Who changes
@@ -608,18 +647,13 @@ static void fetch_span(const uint32_t *id)
 static void fetch_spans(void *const *ptrs, unsigned int nr)
 {
 	struct span *spans[FETCH];
-	unsigned int i, n = 0;
-	uint32_t id, last = 0;
+	unsigned int i, n = min_size(nr, FETCH);
 
-	for (i = 0; i < nr && n < FETCH; i++) {
-		id = region.page_span[region_page(ptrs[i])];
-		if (id == last)
-			continue;
-		spans[n++] = span_at(id);
-		__builtin_prefetch(span_at(id), 1);
-		last = id;
+	for (i = 0; i < n; i++) {
+		spans[i] = span_at(region.page_span[region_page(ptrs[i])]);
+		__builtin_prefetch(spans[i], 1);
 	}
-	for (i = 0; n > 1 && i < n; i++) {
+	for (i = 0; i < n; i++) {
 		fetch_span(&spans[i]->prev);
 		fetch_span(&spans[i]->next);
 	}
@@ -630,7 +664,8 @@ void central_return(unsigned int cls, void *const *ptrs, unsigned int nr)
 	struct central *c = &centrals[cls];
 	struct reaper r = { 0 };
 
-	fetch_spans(ptrs, nr);
+	if (scattered(ptrs, nr))
+		fetch_spans(ptrs, nr);
 	lock_acquire(&c->lock);
 	for (unsigned int i = 0; i < nr;)
 		i += return_run(c, ptrs + i, nr - i, &r);

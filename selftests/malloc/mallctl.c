@@ -12,6 +12,9 @@
 
 #define BLOCK	(64UL << 20)
 
+/* Linux counts what is resident by processor, and says what it knows without asking them all. */
+#define INEXACT	(2UL << 20)
+
 static size_t get(const char *name)
 {
 	size_t value = 0, len = sizeof(value);
@@ -65,7 +68,7 @@ static void check_values(void)
 	CHECK(get("stats.mapped") >= mapped + BLOCK);
 	CHECK(get("stats.resident") < resident + BLOCK / 2);
 	memset(p, 1, BLOCK);
-	CHECK(get("stats.resident") >= resident + BLOCK);
+	CHECK(get("stats.resident") + INEXACT >= resident + BLOCK);
 	CHECK(get("stats.resident") <= get("stats.mapped") + (32UL << 20));
 	free(p);
 	CHECK(mesh_mallctl("mesh.scavenge", NULL, NULL, NULL, 0) == 0);
@@ -86,7 +89,7 @@ static void check_scavenge(void)
 		memset(p[i], i, SIZE);
 	}
 	full = get("stats.resident");
-	CHECK(full >= before + (size_t)NR * SIZE);
+	CHECK(full + INEXACT >= before + (size_t)NR * SIZE);
 	for (int i = 0; i < NR; i++)
 		free(p[i]);
 	/* What earlier versions of Mesh want to be given along. */
