@@ -17,7 +17,11 @@ void *large_alloc(size_t size, size_t align, bool *zero)
 	size_t align_pages = max_size(align >> PAGE_SHIFT, 1);
 	struct span *s = pageheap_alloc(&heap_anon, pages_for(size), align_pages, zero);
 
-	return s ? span_addr(s) : NULL;
+	if (likely(s))
+		return span_addr(s);
+	if (zero)
+		*zero = true;
+	return huge_alloc(size, align);
 }
 
 static bool is_free_state(const struct span *s)

@@ -168,17 +168,6 @@ MESH_EXPORT size_t malloc_usable_size(void *p)
 	return p ? size_of(p) : 0;
 }
 
-static void *move_to(void *p, size_t old_size, size_t size)
-{
-	void *new = alloc(size);
-
-	if (unlikely(!new))
-		return NULL;
-	memcpy(new, p, min_size(old_size, size));
-	release(p);
-	return new;
-}
-
 /* Runs grow where they are, or leave the page heap by page tables; mappings stay mappings. */
 static void *resize_other(void *p, size_t size)
 {
@@ -187,6 +176,28 @@ static void *resize_other(void *p, size_t size)
 	if (large_resize(large_span(p), size))
 		return p;
 	return size > LARGE_MAX ? large_to_huge(p, size) : NULL;
+}
+
+/*
+ * Who grows a block by small steps and has to move it gets room for more of them: blocks that
+ * grow by turns and lie behind each other would else be copied at each step.
+ */
+static size_t with_room(size_t old_size, size_t size)
+{
+	if (old_size <= SLOT_MAX || size <= old_size || size - old_size >= old_size / 8)
+		return size;
+	return size <= LARGE_MAX ? min_size(size + size / 8, LARGE_MAX) : size;
+}
+
+static void *move_to(void *p, size_t old_size, size_t size)
+{
+	void *new = alloc(with_room(old_size, size));
+
+	if (unlikely(!new))
+		return NULL;
+	memcpy(new, p, min_size(old_size, size));
+	release(p);
+	return new;
 }
 
 /* An object that would waste more than half of its room moves. */

@@ -37,7 +37,7 @@
 /* Most pairs merged between two such looks. */
 #define SLICE	32
 
-/* Runs purged together, and pages after which no more are added: fork waits. */
+/* Runs, and pages, purged together: fork waits. */
 #define PURGE_BATCH	64
 #define PURGE_PAGES	4096
 
@@ -465,7 +465,7 @@ static size_t purge_batch(struct pageheap *ph, const struct loop_ops *loop,
 	size_t purged = 0, pages = 0;
 
 	while (n < PURGE_BATCH && pages < PURGE_PAGES &&
-	       (runs[n] = pageheap_purge_begin(ph))) {
+	       (runs[n] = pageheap_purge_begin(ph, PURGE_PAGES - pages))) {
 		p[n].addr = span_addr(runs[n]);
 		p[n].len = runs[n]->nr_pages * PAGE_SIZE;
 		pages += runs[n]->nr_pages;

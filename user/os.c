@@ -447,6 +447,14 @@ bool os_is_secure(void)
 	return getauxval(AT_SECURE) != 0;
 }
 
+/**
+ * os_page_size() - bytes in a page of memory
+ */
+size_t os_page_size(void)
+{
+	return getauxval(AT_PAGESZ);
+}
+
 /*
  * For the daemon.
  */

@@ -69,6 +69,7 @@ void os_sleep_ns(uint64_t ns);
 uint64_t os_now_ns(void);
 uint64_t os_random(void);
 bool os_is_secure(void);
+size_t os_page_size(void);
 char *const *os_environ(void);
 
 /* For the daemon. */

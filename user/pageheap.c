@@ -17,6 +17,9 @@
 /* Dirty pages that are kept while clean ones are taken: this, and in_use / DIRTY_SHARE. */
 #define DIRTY_MIN	((size_t)256)
 
+/* Pages that malloc may give back on its way, or twice what it takes. */
+#define PURGE_MIN	((size_t)1024)
+
 /* Pages that wait for a purge: this, and in_use / LATER_SHARE, which malloc makes no more. */
 #define LATER_MIN	((size_t)256)
 #define LATER_SHARE	16
@@ -493,7 +496,7 @@ static size_t too_dirty(const struct pageheap *ph)
 	return ph->dirty.pages > keep ? ph->dirty.pages - keep / 2 : 0;
 }
 
-static void purge_excess(struct pageheap *ph)
+static void purge_excess(struct pageheap *ph, size_t most)
 {
 	size_t excess;
 
@@ -501,7 +504,7 @@ static void purge_excess(struct pageheap *ph)
 	excess = too_dirty(ph);
 	lock_release(&ph->lock);
 	if (excess)
-		pageheap_purge(ph, excess);
+		pageheap_purge(ph, min_size(excess, most));
 }
 
 /* As alloc_locked(); @fresh is set when clean pages were taken. */
@@ -523,7 +526,7 @@ static struct span *alloc_and_look(struct pageheap *ph, size_t nr_pages, size_t 
 /*
  * When clean pages come into use although there are dirty ones, which are too short or in
  * the other heap, some of those are given back, lest the memory that is resident grows by
- * both. A program pays for that only while it takes as many clean pages.
+ * both. A program pays for that only while it takes as many clean pages, and in proportion.
  */
 struct span *pageheap_alloc(struct pageheap *ph, size_t nr_pages, size_t align_pages,
 			    bool *zero)
@@ -535,8 +538,8 @@ struct span *pageheap_alloc(struct pageheap *ph, size_t nr_pages, size_t align_p
 	if (unlikely(!s) && pageheap_purge(ph, SIZE_MAX))
 		s = alloc_and_look(ph, nr_pages, align_pages, zero, &fresh);
 	if (unlikely(fresh)) {
-		purge_excess(&heap_arena);
-		purge_excess(&heap_anon);
+		purge_excess(&heap_arena, max_size(2 * nr_pages, PURGE_MIN));
+		purge_excess(&heap_anon, max_size(2 * nr_pages, PURGE_MIN));
 	}
 	return s;
 }
@@ -690,17 +693,29 @@ static struct span *longest_dirty(struct pageheap *ph)
 	return NULL;
 }
 
-struct span *pageheap_purge_begin(struct pageheap *ph)
+/* Without a descriptor for the rest it is all of the run. */
+static struct span *take_dirty(struct pageheap *ph, struct span *s, size_t max_pages)
+{
+	struct span *rest = NULL;
+
+	bin_del(ph, s);
+	if (s->nr_pages > max_pages)
+		rest = split(s, max_pages);
+	mark_purging(ph, s);
+	if (rest)
+		insert_run(ph, rest, SPAN_DIRTY);
+	return s;
+}
+
+struct span *pageheap_purge_begin(struct pageheap *ph, size_t max_pages)
 {
 	struct span *s;
 
 	lock_acquire(&ph->lock);
 	drain_recent(ph);
 	s = longest_dirty(ph);
-	if (s) {
-		bin_del(ph, s);
-		mark_purging(ph, s);
-	}
+	if (s)
+		s = take_dirty(ph, s, max_pages);
 	lock_release(&ph->lock);
 	return s;
 }
@@ -721,7 +736,7 @@ size_t pageheap_purge(struct pageheap *ph, size_t max_pages)
 
 	pageheap_purge_lost(ph);
 	while (done < max_pages) {
-		struct span *s = pageheap_purge_begin(ph);
+		struct span *s = pageheap_purge_begin(ph, max_pages - done);
 		size_t nr;
 		bool purged;
 

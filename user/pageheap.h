@@ -163,7 +163,7 @@ bool pageheap_resize(struct pageheap *ph, struct span *s, size_t nr_pages);
 /**
  * pageheap_purge() - return dirty runs to the system
  * @ph: heap
- * @max_pages: stop after about that many pages
+ * @max_pages: stop after so many pages
  *
  * The heap's lock is dropped around the system call.
  *
@@ -187,11 +187,12 @@ void pageheap_purge_later(struct pageheap *ph, bool later);
 /**
  * pageheap_purge_begin() - take a dirty run off the heap to purge it
  * @ph: heap
+ * @max_pages: how much of it, at least 1
  *
  * Return: a run in state SPAN_PURGING that must go to pageheap_purge_end(), or
  * NULL when there is none.
  */
-struct span *pageheap_purge_begin(struct pageheap *ph);
+struct span *pageheap_purge_begin(struct pageheap *ph, size_t max_pages);
 
 /**
  * pageheap_purge_end() - the system call for a run is done

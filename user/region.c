@@ -4,6 +4,8 @@
  * Choosing the base and mapping the tables in step with the areas. Runs under the
  * lock of a page heap, or before there is a second thread.
  */
+#include "large.h"
+#include "message.h"
 #include "os.h"
 #include "region.h"
 #include "span.h"
@@ -11,7 +13,10 @@
 #define GIB			((uintptr_t)1 << 30)
 #define BASE_MIN		(uintptr_t)0x400000000000
 #define BASE_SPAN		(uintptr_t)0x100000000000
+#define BASE_STEP		((uintptr_t)2 << 20)
 #define BASE_TRIES		16
+
+_Static_assert(BASE_STEP % LARGE_ALIGN_MAX == 0, "runs are aligned as far as their pages' numbers are");
 
 #define PAGE_SPAN_OFFSET	(1024 * GIB)
 #define PAGE_CLASS_OFFSET	(1026 * GIB)
@@ -21,7 +26,7 @@ MESH_EARLY struct region region;
 
 static uintptr_t random_base(void)
 {
-	return BASE_MIN + os_random() % (BASE_SPAN / GIB) * GIB;
+	return BASE_MIN + os_random() % (BASE_SPAN / BASE_STEP) * BASE_STEP;
 }
 
 /*
@@ -31,6 +36,9 @@ static uintptr_t random_base(void)
  */
 bool region_init(void)
 {
+	if (os_page_size() != PAGE_SIZE)
+		fatal("pages of %zu bytes: it was built for pages of %zu", os_page_size(),
+		      PAGE_SIZE);
 	for (int i = 0; i < BASE_TRIES; i++) {
 		region.base = random_base();
 		if (os_map_at((char *)region.base + SPAN_TABLE_OFFSET, PAGE_SIZE))

@@ -86,6 +86,45 @@ static void check_reused(void)
 	}
 }
 
+/* Blocks that lie behind each other and grow by turns: few of the steps are copies. */
+static void check_turns(void)
+{
+	enum { NR = 31 };
+	char *p[NR] = { NULL };
+	unsigned int moves = 0, steps = 0;
+
+	for (size_t size = MIB / 16; size <= 8 * MIB; size += MIB / 16)
+		for (int i = 0; i < NR; i++) {
+			char *old = p[i];
+
+			p[i] = realloc(old, size);
+			CHECK(p[i] != NULL);
+			moves += p[i] != old;
+			steps++;
+		}
+	CHECK(moves < steps / 4);
+	for (int i = 0; i < NR; i++)
+		free(p[i]);
+}
+
+/* More than one area can hold, of blocks that are not touched. */
+static void check_many(void)
+{
+	enum { NR = 17000 };
+	static void *p[NR];
+	size_t size = 32 * MIB;
+	int n = 0;
+
+	while (n < NR && (p[n] = malloc(size)))
+		n++;
+	CHECK(n == NR);
+	p[0] = realloc(p[NR - 1], size + 4096);
+	CHECK(p[0] != NULL);
+	free(p[0]);
+	for (int i = 1; i < NR - 1; i++)
+		free(p[i]);
+}
+
 int main(void)
 {
 	check_untouched(30 * MIB);
@@ -93,5 +132,7 @@ int main(void)
 	check_returned();
 	check_growth();
 	check_reused();
+	check_turns();
+	check_many();
 	return 0;
 }

@@ -298,11 +298,12 @@ bool fake_add_dirty(struct pageheap *ph)
 	return s;
 }
 
-struct span *pageheap_purge_begin(struct pageheap *ph)
+struct span *pageheap_purge_begin(struct pageheap *ph, size_t max_pages)
 {
 	unsigned int i, h = ph == &heap_anon;
 	struct span *s = NULL;
 
+	CHECK(max_pages > 0);
 	pthread_mutex_lock(&lock);
 	for (i = 0; i < nr_runs[h] && !s; i++)
 		if (runs[h][i].state == SPAN_DIRTY)

@@ -172,8 +172,31 @@ TEST(purge_is_bounded)
 		run[i] = pageheap_alloc(&heap_anon, 2, 1, NULL);
 	for (unsigned int i = 0; i < 20; i += 2)
 		pageheap_free(&heap_anon, run[i]);
-	CHECK_EQ(pageheap_purge(&heap_anon, 5), 6);
-	CHECK_EQ(pageheap_dirty(&heap_anon), 14);
+	CHECK_EQ(pageheap_purge(&heap_anon, 5), 5);
+	CHECK_EQ(pageheap_dirty(&heap_anon), 15);
+}
+
+/* A long run goes in pieces, and malloc waits for few of them. */
+TEST(long_runs_are_purged_in_pieces)
+{
+	struct span *a, *b;
+
+	unit_heap();
+	a = pageheap_alloc(&heap_anon, 8000, 1, NULL);
+	b = pageheap_alloc(&heap_anon, 1, 1, NULL);
+	pageheap_free(&heap_anon, a);
+	a = pageheap_purge_begin(&heap_anon, 100);
+	CHECK_EQ(a->nr_pages, 100);
+	CHECK_EQ(pageheap_dirty(&heap_anon), 7900);
+	check_sums(&heap_anon, 1);
+	pageheap_purge_end(&heap_anon, a, true);
+	CHECK(pageheap_alloc(&heap_arena, 1, 1, NULL) != NULL);
+	CHECK(pageheap_dirty(&heap_anon) < 7900);
+	CHECK(pageheap_dirty(&heap_anon) > 6000);
+	check_sums(&heap_anon, 1);
+	pageheap_free(&heap_anon, b);
+	CHECK(pageheap_purge(&heap_anon, SIZE_MAX) > 6000);
+	CHECK_EQ(free_runs(&heap_anon.clean), 1);
 }
 
 TEST(purging_runs_are_nobodys)
@@ -185,9 +208,9 @@ TEST(purging_runs_are_nobodys)
 	b = pageheap_alloc(&heap_anon, 13, 1, NULL);
 	c = pageheap_alloc(&heap_anon, 14, 1, NULL);
 	pageheap_free(&heap_anon, b);
-	busy = pageheap_purge_begin(&heap_anon);
+	busy = pageheap_purge_begin(&heap_anon, 13);
 	CHECK(busy && busy->state == SPAN_PURGING && busy->nr_pages == 13);
-	CHECK(!pageheap_purge_begin(&heap_anon));
+	CHECK(!pageheap_purge_begin(&heap_anon, 13));
 	pageheap_free(&heap_anon, a);
 	pageheap_free(&heap_anon, c);
 	CHECK_EQ(free_runs(&heap_anon.dirty), 2);
@@ -265,7 +288,7 @@ TEST(child_purges_what_was_being_purged)
 	a = pageheap_alloc(&heap_arena, 2, 1, NULL);
 	span_addr(a)[0] = 1;
 	pageheap_free(&heap_arena, a);
-	a = pageheap_purge_begin(&heap_arena);
+	a = pageheap_purge_begin(&heap_arena, 2);
 	pageheap_fork_prepare(&heap_arena);
 	lock_fork_enter();
 	pageheap_fork_child(&heap_arena);
@@ -468,6 +491,7 @@ TEST(foreign_mapping)
 UNIT_MAIN(UNIT(chunk_is_one_clean_run), UNIT(dirty_neighbours_coalesce),
 	  UNIT(free_twice_is_refused), UNIT(warm_pages_first_unless_zeros_are_wanted),
 	  UNIT(best_fit), UNIT(purge_makes_clean_and_coalesces), UNIT(purge_is_bounded),
+	  UNIT(long_runs_are_purged_in_pieces),
 	  UNIT(purging_runs_are_nobodys), UNIT(unpurgeable_pages_are_lost),
 	  UNIT(purges_can_wait), UNIT(child_purges_what_was_being_purged),
 	  UNIT(alignment), UNIT(resize),

@@ -4,7 +4,8 @@
 #
 # build-debug-kernel.sh NAME DIR - build a kernel that checks itself, from linux-source-6.12.
 #
-# The configuration is allnoconfig and what NAME.config, next to this script, asks for. DIR looks as
+# The configuration is allnoconfig and what debug.config, next to this script, asks for, as changed
+# by NAME.config, if that is another. DIR looks as
 # fetch-kernel.sh makes it: release, vmlinuz, config, modules, kdir. The source is unpacked next to
 # DIR, and objects stay in DIR/obj, so that only what a change of the configuration touches is
 # compiled again. A DIR that was built from the same configuration is left as it is.
@@ -40,6 +41,16 @@ unpack_source()
 	mv "$dir.new" "$dir"
 }
 
+# wanted_config NAME: an option that both files name is as the second says.
+wanted_config()
+{
+	if [ "$1" != debug ]; then
+		grep -v -F -f <(sed -n 's/^\(CONFIG_[A-Z0-9_]*=\).*/\1/p' "$here/$1.config") \
+			"$here/debug.config"
+	fi
+	cat "$here/$1.config"
+}
+
 # check_config WANTED CONFIG: kconfig drops silently what depends on something that is not there.
 check_config()
 {
@@ -50,7 +61,7 @@ check_config()
 			say "not in the configuration: $line"
 			missing=1
 		fi
-	done < <(grep '^CONFIG_' "$1")
+	done < <(grep '^CONFIG_' "$1" | grep -v '=n$')
 	return $missing
 }
 
@@ -82,18 +93,18 @@ build()
 
 main()
 {
-	local wanted=$here/$1.config dir source start=$SECONDS release
+	local dir source start=$SECONDS release
 
 	dir=$(realpath -m "$2")
 	source=$(dirname "$dir")/$package
-	if [ -e "$dir/release" ] && cmp -s "$wanted" "$dir/wanted"; then
+	if [ -e "$dir/release" ] && cmp -s <(wanted_config "$1") "$dir/wanted"; then
 		return
 	fi
 	mkdir -p "$dir"
 	unpack_source "$source"
 	say "building in $dir; this takes 10 to 15 minutes on two cores"
 	rm -f "$dir/release"
-	cp "$wanted" "$dir/wanted"
+	wanted_config "$1" > "$dir/wanted"
 	build "$source" "$dir" "$dir/wanted"
 	release=$(cat "$dir/obj/include/config/kernel.release")
 	ln -s -f -n obj/arch/x86/boot/bzImage "$dir/vmlinuz"
