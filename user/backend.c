@@ -13,6 +13,7 @@
 #include "backend.h"
 #include "message.h"
 #include "options.h"
+#include "region.h"
 
 static const struct backend_ops *_Atomic current;
 
@@ -60,4 +61,9 @@ const struct backend_ops *backend_current(void)
 
 	ops = atomic_load_explicit(&current, memory_order_acquire);
 	return ops ? ops : &backend_none;
+}
+
+bool backend_is_shared(const void *p)
+{
+	return region_page(p) < AREA_PAGES && backend_current() == &backend_helper;
 }

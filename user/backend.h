@@ -135,6 +135,15 @@ const struct backend_ops *backend_select(void);
 const struct backend_ops *backend_current(void);
 
 /**
+ * backend_is_shared() - is an address in memory that is shared in the eyes of the kernel?
+ * @p: any address
+ *
+ * It knows futexes there by the page of a file, unless they are marked private. Only the
+ * helper's arena is such.
+ */
+bool backend_is_shared(const void *p);
+
+/**
  * backend_helper_probe() - does /dev/meshhelper work for this process?
  *
  * Return: NULL if it does, else what is missing, in a few words; @err is then

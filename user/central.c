@@ -150,6 +150,7 @@ static void promote(struct span *head, struct span *next)
 	next->nr_live = head->nr_live;
 	next->nr_members = head->nr_members;
 	next->state = head->state;
+	next->keep = head->keep;
 	set_head(next, next);
 }
 
@@ -197,6 +198,7 @@ static void init_span(struct central *c, struct span *s)
 	s->nr_own = 0;
 	s->nr_live = 0;
 	s->nr_members = 1;
+	s->keep = false;
 	for (unsigned int i = 0; i < sc->pages; i++)
 		region.page_span[s->page + i] = span_id(s);
 	set_page_class(s, c->cls);
@@ -689,10 +691,14 @@ static unsigned int isolate_list(struct central *c, struct span_list *l,
 				 struct mesh_cand *out, unsigned int max)
 {
 	unsigned int n = 0;
+	uint32_t id, next;
 
-	while (n < max && l->first) {
-		struct span *head = span_at(l->first);
+	for (id = l->first; id && n < max; id = next) {
+		struct span *head = span_at(id);
 
+		next = head->next;
+		if (unlikely(head->keep))
+			continue;
 		span_list_del(l, head);
 		head->state = SPAN_MESHING;
 		span_list_add_tail(&c->meshing, head);
@@ -712,6 +718,15 @@ unsigned int central_isolate(unsigned int cls, unsigned int lists, struct mesh_c
 		n += isolate_list(c, &c->partial[i], out + n, max - n);
 	lock_release(&c->lock);
 	return n;
+}
+
+void central_keep(unsigned int cls, const void *p)
+{
+	struct central *c = &centrals[cls];
+
+	lock_acquire(&c->lock);
+	span_head(span_of_slot(c, p))->keep = true;
+	lock_release(&c->lock);
 }
 
 /* Swapping the successors of one member of each makes one circle of two. */

@@ -143,6 +143,15 @@ unsigned int central_isolate(unsigned int cls, unsigned int lists, struct mesh_c
 void central_join(unsigned int cls, struct mesh_cand *dst, struct mesh_cand *src);
 
 /**
+ * central_keep() - do not merge the span of an object any more
+ * @cls: small class
+ * @p: address in a slot of it
+ *
+ * Until all of its objects are gone. The mesh lock is held, so the span is not isolated.
+ */
+void central_keep(unsigned int cls, const void *p);
+
+/**
  * central_putback() - give isolated groups back to allocation
  * @cls: size class
  * @c: snapshots; entries with a NULL span are skipped

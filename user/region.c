@@ -16,7 +16,7 @@
 #define BASE_STEP		((uintptr_t)2 << 20)
 #define BASE_TRIES		16
 
-_Static_assert(BASE_STEP % LARGE_ALIGN_MAX == 0, "runs are aligned as far as their pages' numbers are");
+_Static_assert(BASE_STEP % LARGE_ALIGN_MAX == 0, "runs are as aligned as page numbers");
 
 #define PAGE_SPAN_OFFSET	(1024 * GIB)
 #define PAGE_CLASS_OFFSET	(1026 * GIB)

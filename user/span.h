@@ -57,6 +57,7 @@ enum span_state {
  * @nr_members: head: spans in the group
  * @cls: size class, 0 for runs without slots
  * @state: enum span_state
+ * @keep: head: the group is not to be merged with others
  */
 struct span {
 	union {
@@ -73,7 +74,8 @@ struct span {
 	uint16_t nr_members;
 	uint8_t cls;
 	uint8_t state;
-	uint32_t spare;
+	uint8_t keep;
+	uint8_t spare[3];
 };
 
 _Static_assert(sizeof(struct span) == 64, "a span descriptor is one cache line");

@@ -10,7 +10,8 @@
  * is made to say so. libstdc++'s std::future is a prominent one that does not.
  *
  * The C library's own locks do not come along here. Within a process they are marked
- * private; those for use between processes have no business in the heap.
+ * private, but for mutexes that are robust, see mutex.c; those for use between processes
+ * have no business in the heap.
  *
  * And they fork, without the handlers of the C library. The child gets the heap as it
  * is, so no span may be on its way to another place.
@@ -28,15 +29,7 @@
 #include "backend.h"
 #include "mesher.h"
 #include "os.h"
-#include "region.h"
 #include "tcache.h"
-
-/* Only the helper's arena is shared memory in the eyes of the kernel. */
-static bool in_shared_arena(uintptr_t addr)
-{
-	return addr - region.base < (size_t)AREA_PAGES << PAGE_SHIFT &&
-	       backend_current() == &backend_helper;
-}
 
 static bool has_two_words(long op)
 {
@@ -52,9 +45,9 @@ static bool has_two_words(long op)
 }
 
 /* One flag is for both words: a word elsewhere may be meant to be shared. */
-static long futex_op(uintptr_t word, long op, uintptr_t second)
+static long futex_op(const void *word, long op, const void *second)
 {
-	if (!in_shared_arena(word) || (has_two_words(op) && !in_shared_arena(second)))
+	if (!backend_is_shared(word) || (has_two_words(op) && !backend_is_shared(second)))
 		return op;
 	return op | FUTEX_PRIVATE_FLAG;
 }
@@ -105,7 +98,7 @@ long mesh_syscall(long nr, long a, long b, long c, long d, long e, long f)
 	long ret;
 
 	if (nr == __NR_futex)
-		b = futex_op((uintptr_t)a, b, (uintptr_t)e);
+		b = futex_op((const void *)a, b, (const void *)e);
 	if (nr == __NR_exit)
 		tcache_thread_leaves();
 	if (is_fork(nr, a, b))
