@@ -160,7 +160,7 @@ static vm_fault_t mh_map_runs(struct mh_arena *arena, struct vm_fault *vmf, pgof
  *
  * A userfaultfd has something to say about each page, so there it is not done.
  *
- * Context: family->tree not held, and held for reading on return.
+ * Context: family->tree not held.
  * Return: is the page of the fault among what was mapped?
  */
 bool mh_fault_around(struct mh_arena *arena, struct vm_fault *vmf)
@@ -172,14 +172,12 @@ bool mh_fault_around(struct mh_arena *arena, struct vm_fault *vmf)
 	vm_fault_t ret;
 
 	if (vmf->flags & FAULT_FLAG_WRITE || userfaultfd_armed(vma) ||
-	    !down_write_trylock(tree)) {
-		down_read(tree);
+	    !down_write_trylock(tree))
 		return false;
-	}
 	from = max(vmf->address & mask, vma->vm_start);
 	to = min((vmf->address & mask) - mask, vma->vm_end);
 	ret = mh_map_runs(arena, vmf, linear_page_index(vma, from),
 			  min(linear_page_index(vma, to), MH_MAX_ARENA_PAGES));
-	downgrade_write(tree);
+	up_write(tree);
 	return ret & VM_FAULT_NOPAGE;
 }

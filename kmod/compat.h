@@ -15,7 +15,9 @@
 #else
 #include <linux/io_uring.h>
 #endif
+#include <linux/highmem.h>
 #include <linux/list_lru.h>
+#include <linux/memcontrol.h>
 #include <linux/mm.h>
 #include <linux/pagemap.h>
 #include <linux/sched/coredump.h>
@@ -126,6 +128,31 @@ static inline int mh_folio_mapcount(struct folio *folio)
 /* Makes the page tables that are missing, too. */
 #define MH_APPLY_MAKES_TABLES	true
 #define apply_to_existing_page_range	apply_to_page_range
+#endif
+
+/* Of the memory cgroup of current; 0 if there are none. */
+static inline u64 mh_memcg_number(void)
+{
+	u64 number = 0;
+#ifdef CONFIG_MEMCG
+	struct mem_cgroup *memcg;
+
+	rcu_read_lock();
+	memcg = mem_cgroup_from_task(current);
+	if (memcg)
+		number = memcg->css.serial_nr;
+	rcu_read_unlock();
+#endif
+	return number;
+}
+
+/* Survives memory errors where the kernel can. Return: is the copy incomplete? */
+#ifndef MH_HAVE_COPY_MC_HIGHPAGE
+static inline int copy_mc_highpage(struct page *to, struct page *from)
+{
+	copy_highpage(to, from);
+	return 0;
+}
 #endif
 
 /* May the process have memory pinned for I/O? Before 6.3 direct I/O leaves no mark. */

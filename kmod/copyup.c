@@ -230,11 +230,12 @@ static int mh_copy_up_locked(struct mh_copy_up *up)
 
 	if (!mh_looks_through(up, up->index))
 		return 1;
+	if (copy_mc_highpage(up->to, up->from))
+		return -EIO;
 	/* Nobody gets at the new page before it is unlocked. */
 	members = mh_show_copy(up);
 	if (members < 0)
 		return members;
-	copy_highpage(up->to, up->from);
 	flush_dcache_page(up->to);
 	folio_mark_uptodate(page_folio(up->to));
 	/* In no page table yet: without the mark, reclaim would drop it. */
@@ -385,11 +386,14 @@ static void mh_stop_writers(struct mh_family *family, struct mh_layer *owner, pg
 static int mh_copy_up_if_held(struct mh_arena *arena, pgoff_t index, pgoff_t slot)
 {
 	struct mh_layer *layer = arena->top;
+	int err;
 
 	if (xa_load(&layer->lent, slot) || mh_next_held(arena->family, slot, slot) != slot)
 		return 0;
 	mh_stop_writers(arena->family, layer, index, slot);
-	return mh_copy_up_index(arena->family, mh_layer_upper(layer), index);
+	err = mh_copy_up_index(arena->family, mh_layer_upper(layer), index);
+	/* Of a page that was lost there is no copy, and nobody can write to it. */
+	return err == -EIO ? 0 : err;
 }
 
 /* Those that are at home, and groups whose slot is of the layer's own region. */
@@ -422,7 +426,7 @@ static int mh_copy_up_held_at_home(struct mh_arena *arena)
  *
  * Context: family->tree held for writing; the process, current's, neither faults nor has it
  * page table entries that allow writes, which would be another source of references.
- * Return: 0, -ENOMEM, or -EIO for a page that was lost.
+ * Return: 0 or -ENOMEM.
  */
 int mh_copy_up_held(struct mh_arena *arena)
 {
@@ -502,34 +506,74 @@ pgoff_t mh_next_content(struct mh_family *family, struct mh_layer *layer, pgoff_
 	return end;
 }
 
-/* The next index in [@index, @end) that @layer may see something at, further down. */
-static pgoff_t mh_next_seen(struct mh_family *family, struct mh_layer *layer, pgoff_t index,
-			    pgoff_t end)
+/**
+ * struct mh_below - the layers below one
+ * @family: whose
+ * @nr: how many
+ * @layer: the layers, from the top down
+ */
+struct mh_below {
+	struct mh_family *family;
+	size_t nr;
+	struct mh_layer *layer[];
+};
+
+static struct mh_below *mh_layers_below(struct mh_family *family, struct mh_layer *layer)
 {
-	while ((layer = layer->lower))
-		end = mh_next_content(family, layer, index, end);
+	struct mh_layer *lower;
+	struct mh_below *below;
+	size_t nr = 0;
+
+	for (lower = layer->lower; lower; lower = lower->lower)
+		nr++;
+	below = kvmalloc(struct_size(below, layer, nr), GFP_KERNEL_ACCOUNT);
+	if (!below)
+		return NULL;
+	below->family = family;
+	below->nr = 0;
+	for (lower = layer->lower; lower; lower = lower->lower)
+		below->layer[below->nr++] = lower;
+	return below;
+}
+
+/*
+ * The next index in [@index, @end) that there may be something at. Others copy things up meanwhile,
+ * and then free what they have copied: seen from the bottom, it is found where it was or where it
+ * has gone.
+ */
+static pgoff_t mh_next_seen(struct mh_below *below, pgoff_t index, pgoff_t end)
+{
+	size_t i;
+
+	for (i = below->nr; i--;) {
+		end = mh_next_content(below->family, below->layer[i], index, end);
+		/* Pairs with the locks of the alias map, for the copy, and then of the store. */
+		smp_rmb();
+	}
 	return end;
 }
 
 /*
  * Have @fn do something to each index in a range that the layer may see something at, further down.
- * Return: 0, the first errno of @fn, or -EINTR for a fatal signal.
+ * Return: 0, the first errno of @fn, -EINTR for a fatal signal, or -ENOMEM.
  */
 static int mh_walk_seen(struct mh_family *family, struct mh_layer *layer, pgoff_t first,
 			pgoff_t end, int (*fn)(struct mh_family *family,
 					       struct mh_layer *layer, pgoff_t index))
 {
+	struct mh_below *below = mh_layers_below(family, layer);
 	pgoff_t index;
 	int err = 0;
 
+	if (!below)
+		return -ENOMEM;
 	end = min(end, layer->inherit_end);
-	index = mh_next_seen(family, layer, first, end);
-	for (; index < end && !err; index = mh_next_seen(family, layer, index + 1, end)) {
-		if (fatal_signal_pending(current))
-			return -EINTR;
-		err = fn(family, layer, index);
+	index = mh_next_seen(below, first, end);
+	for (; index < end && !err; index = mh_next_seen(below, index + 1, end)) {
+		err = fatal_signal_pending(current) ? -EINTR : fn(family, layer, index);
 		cond_resched();
 	}
+	kvfree(below);
 	return err;
 }
 

@@ -20,17 +20,18 @@ static bool mh_has_relatives(struct mh_arena *arena)
 	return smp_load_acquire(&arena->related);
 }
 
-/* Return: whether the lock was taken, for mh_unlock_tree(). */
-static bool mh_lock_tree(struct mh_arena *arena)
+/*
+ * Relatives may have it for long, so who is killed need not wait for it.
+ * Return: 1 if the lock was taken, 0 if there is no need, or -EINTR.
+ */
+static int mh_lock_tree(struct mh_arena *arena)
 {
-	bool related = mh_has_relatives(arena);
-
-	if (related)
-		down_read(&arena->family->tree);
-	return related;
+	if (!mh_has_relatives(arena))
+		return 0;
+	return down_read_killable(&arena->family->tree) ?: 1;
 }
 
-static void mh_unlock_tree(struct mh_arena *arena, bool locked)
+static void mh_unlock_tree(struct mh_arena *arena, int locked)
 {
 	if (locked)
 		up_read(&arena->family->tree);
@@ -200,22 +201,26 @@ static int mh_fault_locked(struct mh_arena *arena, struct vm_fault *vmf)
  *
  * Return: VM_FAULT_LOCKED with vmf->page set; VM_FAULT_NOPAGE if it has been mapped, or to be
  * called again; VM_FAULT_OOM; VM_FAULT_SIGBUS beyond the largest arena, for a page lost to a
- * memory error, or in a child that could not be given an arena at fork.
+ * memory error, in a child that could not be given an arena at fork, or where a fatal signal is
+ * pending, so that nobody notices.
  */
 vm_fault_t mh_fault(struct vm_fault *vmf)
 {
 	struct mh_arena *arena = vmf->vma->vm_private_data;
-	bool related;
-	int ret;
+	int ret, locked;
 
 	/* mremap() can make a mapping larger than we would, and a slot that of another layer. */
 	if (!arena || vmf->pgoff >= MH_MAX_ARENA_PAGES)
 		return VM_FAULT_SIGBUS;
 	mh_count(MH_COUNT_faults_total, 1);
 	mh_touch(arena, vmf->pgoff);
-	related = mh_has_relatives(arena);
-	ret = related && mh_fault_around(arena, vmf) ? 1 : mh_fault_locked(arena, vmf);
-	mh_unlock_tree(arena, related);
+	if (mh_has_relatives(arena) && mh_fault_around(arena, vmf))
+		return VM_FAULT_NOPAGE;
+	locked = mh_lock_tree(arena);
+	if (locked < 0)
+		return VM_FAULT_SIGBUS;
+	ret = mh_fault_locked(arena, vmf);
+	mh_unlock_tree(arena, locked);
 	if (ret < 0)
 		return vmf_error(ret);
 	return ret || !vmf->page ? VM_FAULT_NOPAGE : VM_FAULT_LOCKED;
@@ -251,7 +256,7 @@ static bool mh_has_readers(struct mh_arena *arena, struct page *page, pgoff_t sl
 
 /* Context: family->tree held, if the process has relatives. */
 static vm_fault_t mh_page_mkwrite_locked(struct mh_arena *arena, struct vm_fault *vmf,
-					 bool related)
+					 int related)
 {
 	int err = related ? mh_unshare(arena, vmf) : 0;
 	pgoff_t slot;
@@ -289,11 +294,13 @@ vm_fault_t mh_page_mkwrite(struct vm_fault *vmf)
 {
 	struct mh_arena *arena = vmf->vma->vm_private_data;
 	vm_fault_t ret;
-	bool locked;
+	int locked;
 
 	if (!arena)
 		return VM_FAULT_SIGBUS;
 	locked = mh_lock_tree(arena);
+	if (locked < 0)
+		return VM_FAULT_SIGBUS;
 	ret = mh_page_mkwrite_locked(arena, vmf, locked);
 	mh_unlock_tree(arena, locked);
 	return ret;

@@ -95,9 +95,10 @@ static void mh_write_protect(struct vm_area_struct *vma)
 		mh_zap_vma(vma);
 }
 
+/* What reclaim does meanwhile may have changed the answer: then there are entries yet. */
 static void mh_clean(struct vm_area_struct *vma)
 {
-	if (!mh_keeps_no_entries(vma) && mh_apply(vma, mh_clean_pte))
+	if (mh_keeps_no_entries(vma) || mh_apply(vma, mh_clean_pte))
 		mh_zap_vma(vma);
 }
 

@@ -77,9 +77,13 @@ void mh_layer_free(struct mh_family *family, struct mh_layer *layer)
 	kfree(layer);
 }
 
-/* A slot that @layer owned is in use no more, and its page is gone. */
+/*
+ * A slot that @layer owned is in use no more, and its page is gone. Another layer's region may have
+ * the same number again, and come to this layer with pages that nobody was lent.
+ */
 void mh_slot_disown(struct mh_family *family, struct mh_layer *layer, pgoff_t slot)
 {
+	xa_erase(&layer->lent, slot);
 	if (mh_region(slot) != mh_region(layer->base))
 		mh_region_add(family, mh_region(slot), -1);
 }

@@ -329,36 +329,42 @@ static int mh_check_pages(struct mh_merge *merge)
 	return 0;
 }
 
-/* Copy bytes [from, to) of src to the same place in dst. */
-static void mh_copy_range(struct mh_merge *merge, size_t from, size_t to)
+/* Copy bytes [from, to) of src to the same place in dst. Return: 0, or -EIO for a memory error. */
+static int mh_copy_range(struct mh_merge *merge, size_t from, size_t to)
 {
-	while (from < to) {
+	unsigned long failed = 0;
+
+	while (from < to && !failed) {
 		unsigned int i = from >> PAGE_SHIFT;
 		size_t offset = offset_in_page(from);
 		size_t len = min_t(size_t, to - from, PAGE_SIZE - offset);
 		char *src = kmap_local_page(merge->src[i].page);
 		char *dst = kmap_local_page(merge->dst[i].page);
 
-		memcpy(dst + offset, src + offset, len);
+		failed = copy_mc_to_kernel(dst + offset, src + offset, len);
 		flush_dcache_page(merge->dst[i].page);
 		kunmap_local(dst);
 		kunmap_local(src);
 		from += len;
 	}
+	return failed ? -EIO : 0;
 }
 
-static void mh_copy_live(struct mh_merge *merge)
+/* What has been copied when it fails lies in slots of dst that nobody uses. */
+static int mh_copy_live(struct mh_merge *merge)
 {
 	size_t size = merge->pair->slot_size;
 	DECLARE_BITMAP(live, MESHHELPER_MAX_SLOTS);
 	unsigned int first, end, i;
+	int err = 0;
 
 	mh_live_bitmap(live, merge->pair);
 	for_each_set_bitrange(first, end, live, MESHHELPER_MAX_SLOTS)
-		mh_copy_range(merge, first * size, end * size);
+		err = err ?: mh_copy_range(merge, first * size, end * size);
 	/* Written through the kernel's mapping: no PTE knows that it is dirty. */
 	for (i = 0; i < merge->nr; i++)
 		set_page_dirty(merge->dst[i].page);
+	return err;
 }
 
 static void mh_zap_index(struct mh_merge *merge, unsigned int i)
@@ -412,15 +418,14 @@ static int mh_move_contents(struct mh_merge *merge)
 	if (err && (merge->armed || err != -EBUSY))
 		return err;
 	if (merge->armed) {
-		mh_copy_live(merge);
+		err = mh_copy_live(merge);
+		if (err)
+			return err;
 		mh_zap_src(merge);
 		return mh_check_refs_zapped(merge);
 	}
 	mh_zap_src(merge);
-	err = mh_check_refs_zapped(merge);
-	if (!err)
-		mh_copy_live(merge);
-	return err;
+	return mh_check_refs_zapped(merge) ?: mh_copy_live(merge);
 }
 
 static void mh_commit(struct mh_merge *merge)

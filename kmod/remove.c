@@ -20,6 +20,9 @@
 #include "meshhelper.h"
 #include "trace.h"
 
+/* Indices that are removed without giving up family->tree. */
+#define MH_REMOVE_AT_ONCE	1024UL
+
 static void mh_window_open(struct mh_arena *arena, pgoff_t first, pgoff_t end)
 {
 	WRITE_ONCE(arena->window_first, first);
@@ -111,8 +114,10 @@ static void mh_free_range(struct mh_arena *arena, pgoff_t first, pgoff_t end)
 	unsigned long index;
 	void *entry;
 
-	xa_for_each_range(&arena->top->alias, index, entry, first, end - 1)
+	xa_for_each_range(&arena->top->alias, index, entry, first, end - 1) {
 		mh_free_alias(arena, index);
+		cond_resched();
+	}
 	xa_for_each_range(&arena->top->alias, index, entry, first, end - 1) {
 		mh_free_slots(arena, base + first, base + index);
 		first = index + 1;
@@ -154,8 +159,13 @@ int mh_remove_unmapped(struct mh_arena *arena, pgoff_t first, pgoff_t end)
 	return 0;
 }
 
-static void mh_remove(struct mh_arena *arena, pgoff_t first, pgoff_t end)
+/* Context: family->tree held. Return: like mh_remove_unmapped(). */
+static int mh_remove(struct mh_arena *arena, pgoff_t first, pgoff_t end)
 {
+	int err = mh_remove_prepare(arena, first, end);
+
+	if (err)
+		return err;
 	mutex_lock(&arena->lock);
 	mh_window_open(arena, first, end);
 	mh_wait_for_faults(arena, first, end);
@@ -163,6 +173,28 @@ static void mh_remove(struct mh_arena *arena, pgoff_t first, pgoff_t end)
 	mh_free_range(arena, first, end);
 	mh_window_close(arena);
 	mutex_unlock(&arena->lock);
+	return 0;
+}
+
+/*
+ * In pieces: relatives that fork or exit wait for the lock, and the page faults of all others
+ * behind them.
+ */
+static int mh_remove_pieces(struct mh_arena *arena, pgoff_t first, pgoff_t end)
+{
+	struct mh_family *family = arena->family;
+	pgoff_t next;
+	int err = 0;
+
+	for (; first < end && !err; first = next) {
+		next = min(first + MH_REMOVE_AT_ONCE, end);
+		down_read(&family->tree);
+		err = mh_remove(arena, first, next);
+		up_read(&family->tree);
+		if (!err && fatal_signal_pending(current))
+			err = -EINTR;
+	}
+	return err;
 }
 
 /**
@@ -177,7 +209,8 @@ static void mh_remove(struct mh_arena *arena, pgoff_t first, pgoff_t end)
  * Context: no locks held; sleeps.
  * Return: 0; -EOPNOTSUPP for other modes; -EINVAL when misaligned or out of range;
  * -ENXIO when the caller has no arena in this family; -ENOMEM when there is no memory
- * for copies that relatives need, and -EINTR for a fatal signal, with nothing removed.
+ * for copies that relatives need, and -EINTR for a fatal signal, with only the beginning of
+ * the range removed, if any of it.
  */
 long mh_fallocate(struct file *file, int mode, loff_t offset, loff_t len)
 {
@@ -194,12 +227,11 @@ long mh_fallocate(struct file *file, int mode, loff_t offset, loff_t len)
 		return -ENXIO;
 	down_read(&family->tree);
 	arena = mh_arena_of_mm(family, current->mm);
-	err = arena ? mh_remove_prepare(arena, first, end) : -ENXIO;
-	if (!err)
-		mh_remove(arena, first, end);
-	trace_meshhelper_remove(family, first, end - first, err);
 	up_read(&family->tree);
-	if (arena)
-		mh_arena_put(arena);
+	if (!arena)
+		return -ENXIO;
+	err = mh_remove_pieces(arena, first, end);
+	trace_meshhelper_remove(family, first, end - first, err);
+	mh_arena_put(arena);
 	return err;
 }

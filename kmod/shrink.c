@@ -31,13 +31,13 @@
  * struct mh_shrink_item - a family as a memory cgroup knows it
  * @lru: in the group's list of mh_shrink_lru
  * @family: the family, which frees its items last
- * @memcg: the group; compared, never dereferenced
+ * @memcg: number of the group, which no other one gets later
  * @next: the same family in another group
  */
 struct mh_shrink_item {
 	struct list_head lru;
 	struct mh_family *family;
-	const void *memcg;
+	u64 memcg;
 	struct mh_shrink_item *next;
 };
 
@@ -47,13 +47,20 @@ static struct list_lru mh_shrink_lru;
 /* The shrinker may be called before the lists are there. */
 static bool mh_shrink_ready;
 
-/* Context: the list's lock held, so the family is there: mh_shrink_forget() takes it. */
+/*
+ * Many entries may have been made and removed since they were last looked for. What can be reclaimed
+ * are pages, each of which a few indices show.
+ *
+ * Context: the list's lock held, so the family is there: mh_shrink_forget() takes it.
+ */
 static enum lru_status mh_shrink_sum(MH_LRU_WALK_ARGS)
 {
 	struct mh_shrink_item *item = container_of(entry, struct mh_shrink_item, lru);
+	long mapped = atomic_long_read(&item->family->shrink.mapped);
+	long most = 4 * READ_ONCE(item->family->store->nrpages);
 	unsigned long *sum = arg;
 
-	*sum += max(atomic_long_read(&item->family->shrink.mapped), 0L);
+	*sum += clamp(mapped, 0L, most);
 	return LRU_SKIP;
 }
 
@@ -111,33 +118,45 @@ static bool mh_folio_locked_in(struct folio *folio)
 	return folio_test_mlocked(folio);
 }
 
-/* Removing entries of an index removes those of all relatives; locked memory stays mapped. */
-static bool mh_index_locked_in(struct mh_family *family, pgoff_t index)
-{
-	struct mh_arena *arena;
-
-	list_for_each_entry(arena, &family->arenas, family_node)
-		if (mh_shrink_look(family, mh_resolve(arena->top, index, NULL),
-				   mh_folio_locked_in))
-			return true;
-	return false;
-}
-
-static bool mh_shrink_worthwhile(struct mh_family *family, struct mh_layer *layer, pgoff_t index)
-{
-	void *entry = xa_load(&layer->alias, index);
-	pgoff_t slot = entry ? xa_to_value(entry) : layer->base + index;
-
-	return slot != index && mh_shrink_look(family, slot, mh_folio_held) &&
-	       !mh_index_locked_in(family, index);
-}
-
 /* The layer below, unless another layer or an arena leads to it as well, and earlier. */
 static struct mh_layer *mh_shrink_below(struct mh_layer *layer)
 {
 	struct mh_layer *lower = layer->lower;
 
 	return lower && !lower->arena && mh_layer_upper(lower) == layer ? lower : NULL;
+}
+
+/* The slot of an index that the layer has. */
+static pgoff_t mh_own_slot(struct mh_layer *layer, pgoff_t index)
+{
+	void *entry = xa_load(&layer->alias, index);
+
+	return entry ? xa_to_value(entry) : layer->base + index;
+}
+
+/*
+ * Removing entries of an index removes those of all relatives; locked memory stays mapped. Each
+ * layer is looked at once, however many arenas see the index in it.
+ */
+static bool mh_index_locked_in(struct mh_family *family, pgoff_t index)
+{
+	struct mh_layer *layer;
+	struct mh_arena *arena;
+
+	list_for_each_entry(arena, &family->arenas, family_node)
+		for (layer = arena->top; layer; layer = mh_shrink_below(layer))
+			if (mh_layer_has(layer, index) &&
+			    mh_shrink_look(family, mh_own_slot(layer, index), mh_folio_locked_in))
+				return true;
+	return false;
+}
+
+static bool mh_shrink_worthwhile(struct mh_family *family, struct mh_layer *layer, pgoff_t index)
+{
+	pgoff_t slot = mh_own_slot(layer, index);
+
+	return slot != index && mh_shrink_look(family, slot, mh_folio_held) &&
+	       !mh_index_locked_in(family, index);
 }
 
 /* Layers in the order of their regions, as any may come and go between two calls. */
@@ -224,6 +243,7 @@ static unsigned long mh_shrink_layers(struct mh_family *family, unsigned long nr
 			mh_shrink_add_to(family, &run, shrink->index++);
 		else
 			shrink->index++;
+		cond_resched();
 	}
 	mh_shrink_flush(family, &run);
 	if (!layer)
@@ -260,7 +280,7 @@ static unsigned long mh_shrink_scan(struct shrinker *shrinker, struct shrink_con
 }
 
 static void mh_shrink_add(struct mh_family *family, struct mh_shrink_item *first,
-			  const void *memcg)
+			  u64 memcg)
 {
 	struct mh_shrink_item *item;
 
@@ -288,12 +308,9 @@ static void mh_shrink_add(struct mh_family *family, struct mh_shrink_item *first
  */
 void mh_shrink_know(struct mh_family *family)
 {
+	u64 memcg = mh_memcg_number();
 	struct mh_shrink_item *first, *item;
-	const void *memcg;
 
-	rcu_read_lock();
-	memcg = mem_cgroup_from_task(current);
-	rcu_read_unlock();
 	/* Pairs with mh_shrink_add(). Items stay as long as the family. */
 	first = smp_load_acquire(&family->shrink.items);
 	for (item = first; item; item = item->next)

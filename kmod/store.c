@@ -260,7 +260,7 @@ static void mh_zap_file(struct mh_family *family, struct folio *folio, pgoff_t s
  *
  * The copy is charged to who the page is charged to, and may for a while be above the limit.
  * Context: process; sleeps.
- * Return: 0, -ENOMEM, or -EIO for a page that cannot be replaced.
+ * Return: 0, -ENOMEM, or -EIO for a page that cannot be read or replaced.
  */
 int mh_slot_renew(struct mh_family *family, struct page *page, pgoff_t slot)
 {
@@ -274,7 +274,10 @@ int mh_slot_renew(struct mh_family *family, struct page *page, pgoff_t slot)
 	new = folio_alloc(mapping_gfp_mask(family->store), 0);
 	if (!new)
 		return -ENOMEM;
-	copy_highpage(&new->page, page);
+	if (copy_mc_highpage(&new->page, page)) {
+		folio_put(new);
+		return -EIO;
+	}
 	flush_dcache_page(&new->page);
 	__folio_set_locked(new);
 	__folio_set_swapbacked(new);
