@@ -51,7 +51,7 @@ static struct counters read_counters(void)
 	while ((entry = readdir(dir)) && all.nr < MAX_COUNTERS) {
 		if (!is_counter(entry))
 			continue;
-		snprintf(all.c[all.nr].name, sizeof(all.c[0].name), "%s", entry->d_name);
+		snprintf(all.c[all.nr].name, sizeof(all.c[0].name), "%.63s", entry->d_name);
 		all.c[all.nr++].value = counter(entry->d_name);
 	}
 	closedir(dir);
@@ -286,11 +286,6 @@ TEST_F(stats, abort_no_memory)
 	EXPECT_TRUE(restore_setting(&self->limit));
 	munmap(commit, size);
 	EXPECT_EQ(0, request_one(&self->a, &pair, MESHHELPER_MERGE_ZAP));
-}
-
-static void survive(int number)
-{
-	(void)number;
 }
 
 /* A page that was lost to a memory error cannot be read. */
