@@ -2,8 +2,8 @@
 /* SPDX-FileCopyrightText: The Mesh authors */
 /*
  * Everything that differs between the supported kernels, included before every
- * source file by the Makefile. The sources themselves read as if written for the
- * newest kernel. MH_HAVE_* come from the Kbuild file: whether something exists is
+ * source file by Kbuild. The sources themselves read as if written for the newest
+ * kernel. MH_HAVE_* come from the Kbuild file: whether something exists is
  * asked of the kernel's headers, never concluded from a version.
  */
 #ifndef MH_COMPAT_H

@@ -154,4 +154,5 @@ module_exit(mh_exit);
 
 MODULE_DESCRIPTION("Merges half-empty pages of a process onto shared physical pages");
 MODULE_AUTHOR("The Mesh authors");
+MODULE_VERSION("0.1.0");
 MODULE_LICENSE("GPL");

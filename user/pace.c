@@ -502,6 +502,8 @@ void pace_run(int kick_fd)
 	watch_pressure(&p);
 	open_loop(&p);
 	p.can_park = open_park();
+	if (!p.can_park)
+		p.look_at = LOOP_FOREVER;
 	p.opened = p.ops->mesh_open && p.ops->mesh_open() == 0;
 	p.can_mesh = p.opened;
 	pageheap_purge_later(&heap_arena, p.opened && p.ops->merged);

@@ -46,6 +46,15 @@ long merges(void)
 	return (long)n;
 }
 
+int await_merge(double seconds)
+{
+	double end = now() + seconds;
+
+	while (merges() == 0 && now() < end)
+		sleep_for(0.1);
+	return merges() > 0;
+}
+
 /* Word @i of the payload of @seed. */
 static uint64_t word_of(uint64_t seed, size_t i)
 {

@@ -56,6 +56,14 @@ void sleep_for(double seconds);
 long merges(void);
 
 /**
+ * await_merge() - wait until libmesh has merged something in this process
+ * @seconds: how long at most
+ *
+ * Return: 1 if it has, 0 if not; at once with another allocator.
+ */
+int await_merge(double seconds);
+
+/**
  * payload_fill() - write the bytes that belong to a number
  * @p: where to
  * @len: how many

@@ -33,6 +33,7 @@ static struct {
 	size_t max;
 	unsigned int free_percent;
 	double idle;
+	double until_merged;
 	unsigned int writers;
 	uint64_t seed;
 	int trim;
@@ -118,12 +119,15 @@ static void *writer(void *arg)
 
 static struct memory watch(size_t live)
 {
-	double start = now(), left;
+	double start, left;
 	struct memory m;
 	char when[32];
 
 	if (opt.trim)
 		malloc_trim(0);
+	if (opt.until_merged > 0)
+		await_merge(opt.until_merged);
+	start = now();
 	do {
 		left = opt.idle - (now() - start);
 		sleep_for(left > 1 ? 1 : left > 0 ? left : 0);
@@ -173,8 +177,11 @@ static void __attribute__((noreturn)) usage(int code)
 {
 	fputs("usage: fragment [--objects N] [--min BYTES] [--max BYTES] [--free PERCENT]\n"
 	      "                [--idle SECONDS] [--writers N] [--seed N] [--trim]\n"
+	      "                [--until-merged SECONDS]\n"
 	      "  --writers N  threads that rewrite live objects during the idle time\n"
 	      "  --trim       call malloc_trim(0) at the start of the idle time\n"
+	      "  --until-merged SECONDS\n"
+	      "               wait for a merge before the idle time, so long at most\n"
 	      "PSS and RSS are printed without the program's own tables.\n",
 	      code ? stderr : stdout);
 	exit(code);
@@ -191,6 +198,7 @@ static void parse_options(int argc, char **argv)
 		{ "writers", required_argument, NULL, 'w' },
 		{ "seed", required_argument, NULL, 's' },
 		{ "trim", no_argument, NULL, 't' },
+		{ "until-merged", required_argument, NULL, 'u' },
 		{ "help", no_argument, NULL, 'h' },
 		{ 0 }
 	};
@@ -221,6 +229,9 @@ static void parse_options(int argc, char **argv)
 			break;
 		case 't':
 			opt.trim = 1;
+			break;
+		case 'u':
+			opt.until_merged = atof(optarg);
 			break;
 		default:
 			usage(o == 'h' ? 0 : 2);

@@ -77,11 +77,30 @@ version()
 # Everything of DKMS's is below the installation, nothing of the machine's is looked at.
 dkms_builds()
 {
+	local module
+
 	mkdir -p "$root/dkms"
 	dkms build -m meshhelper -v "$(version)" -k "$(cat "$kernel/release")" \
 		--kernelsourcedir "$(realpath "$kernel/kdir")" \
 		--config "$(realpath "$kernel/config")" \
-		--sourcetree "$root/usr/src" --dkmstree "$root/dkms"
+		--sourcetree "$root/usr/src" --dkmstree "$root/dkms" || return 1
+	module=$(find "$root/dkms" -name meshhelper.ko)
+	[ "$(modinfo -F version "$module")" = "$(version)" ]
+}
+
+# A pattern in dkms.conf says which kernels the module is for.
+dkms_excludes()
+{
+	local pattern kernel
+
+	pattern=$(sed -n 's/^BUILD_EXCLUSIVE_KERNEL="\(.*\)"/\1/p' \
+		"$root"/usr/src/meshhelper-*/dkms.conf)
+	for kernel in 6.1.0-50-amd64 6.10.11-amd64 6.12.117 7.3.4 10.0.1; do
+		[[ $kernel =~ $pattern ]] || return 1
+	done
+	for kernel in 4.19.0 5.15.6-1 6.0.12; do
+		! [[ $kernel =~ $pattern ]] || return 1
+	done
 }
 
 module_loads()
@@ -99,6 +118,7 @@ check 'it runs, with the malloc of the library' program_runs
 check 'the headers are good C' header_compiles cc -std=c99 -x c
 check 'the headers are good C++' header_compiles c++ -std=c++11 -x c++
 check "the module's source installs" source_installs
-check 'DKMS builds the module' dkms_builds
+check 'DKMS is told which kernels it is for' dkms_excludes
+check 'DKMS builds the module, of the same version' dkms_builds
 check 'what it built loads and works' module_loads
 echo "1..$count"

@@ -17,6 +17,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <linux/userfaultfd.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -46,7 +47,7 @@ static inline unsigned int scaled_alarm(unsigned int seconds)
 
 #define die(what) die_at(__FILE__, __LINE__, what)
 
-static inline void die_at(const char *file, int line, const char *what)
+static inline void __attribute__((noreturn)) die_at(const char *file, int line, const char *what)
 {
 	fprintf(stderr, "# %s:%d: %s: %s\n", file, line, what, strerror(errno));
 	_exit(99);
@@ -220,6 +221,16 @@ static inline int merge_one(struct arena *a, struct meshhelper_pair *pair)
 	return pair->result;
 }
 
+/* Merge page @src into page @dst, with one slot of @src in use. */
+static inline int merge_slot(struct arena *a, size_t src, size_t dst, uint32_t slot_size,
+			     unsigned int slot)
+{
+	struct meshhelper_pair pair = make_pair(page_at(a, src), page_at(a, dst), slot_size);
+
+	set_live(&pair, slot);
+	return merge_one(a, &pair);
+}
+
 /*
  * Merge each odd page of the first @nr pairs into the even one before it, pair by pair and again
  * and again; how many were merged. Refusals are added to @refused.
@@ -264,6 +275,23 @@ static inline uint64_t pfn_of(const void *addr)
 	uint64_t entry = pagemap_entry(addr);
 
 	return entry >> 63 ? entry & ((1ULL << 55) - 1) : 0;
+}
+
+/* Has each of @len bytes the value @c? */
+static inline bool all_bytes(const char *at, size_t len, char c)
+{
+	size_t i;
+
+	for (i = 0; i < len; i++)
+		if (at[i] != c)
+			return false;
+	return true;
+}
+
+/* A handler for a signal that must not end the program. */
+static inline void survive(int number)
+{
+	(void)number;
 }
 
 static inline void touch(const char *addr)

@@ -20,6 +20,7 @@
 
 FIXTURE(huge) {
 	struct arena a;
+	struct setting shmem_enabled;
 };
 
 /* At an address where a huge page would fit. */
@@ -39,6 +40,7 @@ FIXTURE_SETUP(huge)
 
 FIXTURE_TEARDOWN(huge)
 {
+	EXPECT_TRUE(restore_setting(&self->shmem_enabled));
 	arena_close(&self->a);
 }
 
@@ -115,9 +117,9 @@ TEST_F(huge, move)
 	EXPECT_EQ('o', page_at(&self->a, 1023)[PAGE - 1]);
 }
 
-static void set_shmem_enabled(const char *value)
+static void set_shmem_enabled(struct setting *saved, const char *value)
 {
-	if (!write_text(SHMEM_ENABLED, value))
+	if (!save_setting(saved, SHMEM_ENABLED) || !write_text(SHMEM_ENABLED, value))
 		die(SHMEM_ENABLED);
 }
 
@@ -128,7 +130,7 @@ TEST_F(huge, shmem_enabled_always)
 	int status, err;
 	pid_t pid;
 
-	set_shmem_enabled("always");
+	set_shmem_enabled(&self->shmem_enabled, "always");
 	b = arena_open(1024, MESHHELPER_MERGE_ZAP);
 	memset(b.base, 'o', 2 * HUGE);
 	err = merge_apart(&b);
@@ -136,7 +138,7 @@ TEST_F(huge, shmem_enabled_always)
 	if (!pid)
 		_exit(alias_intact(&b) ? 0 : 1);
 	waitpid(pid, &status, 0);
-	set_shmem_enabled("never");
+	EXPECT_TRUE(restore_setting(&self->shmem_enabled));
 	EXPECT_EQ(0, err);
 	EXPECT_EQ(0, status);
 	EXPECT_TRUE(alias_intact(&b));
@@ -164,14 +166,14 @@ TEST_F(huge, shmem_enabled_force)
 	int status;
 	pid_t pid;
 
-	set_shmem_enabled("force");
+	set_shmem_enabled(&self->shmem_enabled, "force");
 	b = arena_open(1024, MESHHELPER_MERGE_ZAP);
 	memset(b.base, 'o', 2 * HUGE);
 	pid = fork();
 	if (!pid)
 		_exit(copies_intact(&b) ? 0 : 1);
 	waitpid(pid, &status, 0);
-	set_shmem_enabled("never");
+	EXPECT_TRUE(restore_setting(&self->shmem_enabled));
 	EXPECT_EQ(0, status);
 	memset(b.base, 'p', 2 * HUGE);
 	EXPECT_EQ('p', page_at(&b, 1023)[PAGE - 1]);

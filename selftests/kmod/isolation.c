@@ -4,17 +4,17 @@
  * Two processes that use the module never reach each other's pages, whatever they
  * ask for, and a process that closes every descriptor disturbs nothing.
  */
-#include "arena.h"
+#include "peer.h"
 
 #include <dirent.h>
-#include <signal.h>
-#include <sys/wait.h>
+#include <poll.h>
 
 #include "kselftest_harness.h"
 
-/* A process with an arena full of 'v' at a known address, until killed. */
-static pid_t start_victim(struct arena *a, int ready)
+/* A process with an arena full of 'v' at a known address, until it is told to look once more. */
+static pid_t start_victim(struct arena *a, int ready, int once_more)
 {
+	struct pollfd told = { .fd = once_more, .events = POLLIN };
 	pid_t pid = fork();
 
 	if (pid)
@@ -24,35 +24,28 @@ static pid_t start_victim(struct arena *a, int ready)
 	if (write(ready, &a->base, sizeof(a->base)) != sizeof(a->base))
 		die("write");
 	for (;;) {
+		bool last = poll(&told, 1, 1);
 		unsigned int i;
 
 		for (i = 0; i < 64 * PAGE; i++)
 			if (a->base[i] != 'v')
 				_exit(1);
-		usleep(1000);
+		if (last)
+			_exit(0);
 	}
-}
-
-static bool victim_unharmed(pid_t pid)
-{
-	int status;
-
-	usleep(50000);
-	kill(pid, SIGKILL);
-	waitpid(pid, &status, 0);
-	return WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
 }
 
 TEST(other_process)
 {
 	struct arena a = { 0 }, mine;
 	struct meshhelper_pair pair;
-	int ready[2];
+	int ready[2], once_more[2];
 	char *base;
 	pid_t pid;
 
 	ASSERT_EQ(0, pipe(ready));
-	pid = start_victim(&a, ready[1]);
+	ASSERT_EQ(0, pipe(once_more));
+	pid = start_victim(&a, ready[1], once_more[0]);
 	ASSERT_EQ(sizeof(base), read(ready[0], &base, sizeof(base)));
 
 	/* Same addresses, other process: an arena there is mine, and empty. */
@@ -66,7 +59,8 @@ TEST(other_process)
 	EXPECT_EQ(0, madvise(mine.base, 32 * PAGE, MADV_REMOVE));
 	EXPECT_EQ(0, mine.base[0]);
 	EXPECT_EQ('m', mine.base[40 * PAGE]);
-	EXPECT_TRUE(victim_unharmed(pid));
+	tell(once_more[1]);
+	EXPECT_EQ(0, exit_code(pid));
 	arena_close(&mine);
 }
 

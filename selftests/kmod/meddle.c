@@ -4,13 +4,12 @@
  * The application meddles with its arena: protections, unmapping, moving, advice,
  * locking, and being killed at any moment.
  */
-#include "arena.h"
+#include "peer.h"
 
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdatomic.h>
-#include <sys/wait.h>
 
 #include "kselftest_harness.h"
 
@@ -42,14 +41,6 @@ FIXTURE_TEARDOWN(meddle)
 	arena_close(&self->a);
 }
 
-static int merge_slot(struct arena *a, size_t src, size_t dst, unsigned int slot)
-{
-	struct meshhelper_pair pair = make_pair(page_at(a, src), page_at(a, dst), SLOT);
-
-	set_live(&pair, slot);
-	return merge_one(a, &pair);
-}
-
 static sigjmp_buf jump;
 
 static void on_fault(int sig)
@@ -78,8 +69,8 @@ TEST_F(meddle, protected_pages)
 {
 	ASSERT_EQ(0, mprotect(page_at(&self->a, 5), PAGE, PROT_READ));
 	ASSERT_EQ(0, mprotect(page_at(&self->a, 7), PAGE, PROT_NONE));
-	EXPECT_EQ(0, merge_slot(&self->a, 5, 10, 0));
-	EXPECT_EQ(0, merge_slot(&self->a, 7, 11, 0));
+	EXPECT_EQ(0, merge_slot(&self->a, 5, 10, SLOT, 0));
+	EXPECT_EQ(0, merge_slot(&self->a, 7, 11, SLOT, 0));
 	EXPECT_EQ(SIGSEGV, write_signal(page_at(&self->a, 5)));
 	EXPECT_EQ(SIGSEGV, write_signal(page_at(&self->a, 7)));
 	EXPECT_EQ('F', *page_at(&self->a, 5));
@@ -90,23 +81,23 @@ TEST_F(meddle, protected_pages)
 
 TEST_F(meddle, unmapped_part)
 {
-	ASSERT_EQ(0, merge_slot(&self->a, 20, 21, 0));
-	ASSERT_EQ(0, merge_slot(&self->a, 30, 40, 0));
+	ASSERT_EQ(0, merge_slot(&self->a, 20, 21, SLOT, 0));
+	ASSERT_EQ(0, merge_slot(&self->a, 30, 40, SLOT, 0));
 	/* The target goes, its alias stays; so does the rest of the arena. */
 	ASSERT_EQ(0, munmap(page_at(&self->a, 21), 15 * PAGE));
 	EXPECT_EQ('U', page_at(&self->a, 20)[0]);
 	EXPECT_EQ('V', page_at(&self->a, 20)[SLOT]);
 	EXPECT_EQ('E', page_at(&self->a, 40)[0]);
-	EXPECT_EQ(-EFAULT, merge_slot(&self->a, 21, 40, 0));
-	EXPECT_EQ(-EFAULT, merge_slot(&self->a, 41, 30, 0));
-	EXPECT_EQ(0, merge_slot(&self->a, 41, 42, 0));
+	EXPECT_EQ(-EFAULT, merge_slot(&self->a, 21, 40, SLOT, 0));
+	EXPECT_EQ(-EFAULT, merge_slot(&self->a, 41, 30, SLOT, 0));
+	EXPECT_EQ(0, merge_slot(&self->a, 41, 42, SLOT, 0));
 }
 
 TEST_F(meddle, moved)
 {
 	char *to;
 
-	ASSERT_EQ(0, merge_slot(&self->a, 1, 2, 0));
+	ASSERT_EQ(0, merge_slot(&self->a, 1, 2, SLOT, 0));
 	to = mmap(NULL, 65 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	ASSERT_NE(MAP_FAILED, to);
 	/* One address in 512 is refused, see huge.c. */
@@ -118,7 +109,7 @@ TEST_F(meddle, moved)
 	self->a.base = to;
 	EXPECT_EQ('B', page_at(&self->a, 2)[0]);
 	EXPECT_TRUE(same_frame(page_at(&self->a, 1), page_at(&self->a, 2)));
-	EXPECT_EQ(0, merge_slot(&self->a, 3, 4, 0));
+	EXPECT_EQ(0, merge_slot(&self->a, 3, 4, SLOT, 0));
 	EXPECT_EQ('D', page_at(&self->a, 4)[0]);
 	EXPECT_EQ(0, madvise(page_at(&self->a, 10), PAGE, MADV_REMOVE));
 	EXPECT_EQ(0, page_at(&self->a, 10)[0]);
@@ -154,7 +145,7 @@ TEST_F(meddle, mapped_twice)
 
 	ASSERT_NE(MAP_FAILED, twin);
 	touch(twin + PAGE);
-	EXPECT_EQ(0, merge_slot(&self->a, 1, 2, 0));
+	EXPECT_EQ(0, merge_slot(&self->a, 1, 2, SLOT, 0));
 	EXPECT_TRUE(same_frame(twin + PAGE, page_at(&self->a, 2)));
 	twin[PAGE] = 't';
 	EXPECT_EQ('t', page_at(&self->a, 2)[0]);
@@ -175,7 +166,7 @@ TEST_F(meddle, advice)
 	unsigned char resident[64];
 	unsigned int i;
 
-	ASSERT_EQ(0, merge_slot(&self->a, 1, 2, 0));
+	ASSERT_EQ(0, merge_slot(&self->a, 1, 2, SLOT, 0));
 	for (i = 0; i < sizeof(advice) / sizeof(*advice); i++) {
 		/* Some do not apply to shared memory; none may harm. */
 		madvise(self->a.base, 64 * PAGE, advice[i]);
@@ -185,18 +176,18 @@ TEST_F(meddle, advice)
 	}
 	EXPECT_EQ(0, mincore(self->a.base, 64 * PAGE, resident));
 	EXPECT_EQ(0, msync(self->a.base, 64 * PAGE, MS_SYNC));
-	EXPECT_EQ(0, merge_slot(&self->a, 3, 4, 0));
+	EXPECT_EQ(0, merge_slot(&self->a, 3, 4, SLOT, 0));
 }
 
 TEST_F(meddle, locked)
 {
 	ASSERT_EQ(0, mlock(self->a.base, 64 * PAGE));
-	EXPECT_EQ(-EPERM, merge_slot(&self->a, 1, 2, 0));
+	EXPECT_EQ(-EPERM, merge_slot(&self->a, 1, 2, SLOT, 0));
 	EXPECT_EQ('C', page_at(&self->a, 2)[0]);
 	ASSERT_EQ(-1, madvise(page_at(&self->a, 3), PAGE, MADV_REMOVE));
 	EXPECT_EQ(EINVAL, errno);
 	ASSERT_EQ(0, munlock(self->a.base, 64 * PAGE));
-	EXPECT_EQ(0, merge_slot(&self->a, 1, 2, 0));
+	EXPECT_EQ(0, merge_slot(&self->a, 1, 2, SLOT, 0));
 	EXPECT_EQ('B', page_at(&self->a, 2)[0]);
 	EXPECT_EQ(0, madvise(page_at(&self->a, 3), PAGE, MADV_REMOVE));
 	EXPECT_EQ(0, page_at(&self->a, 3)[0]);
@@ -265,7 +256,7 @@ TEST_F(meddle, locked_in_future)
 
 	ASSERT_EQ(0, mlockall(MCL_CURRENT | MCL_FUTURE));
 	EXPECT_EQ(64 * 4, smaps_kb(&self->a, "Locked:"));
-	EXPECT_EQ(-EPERM, merge_slot(&self->a, 1, 2, 0));
+	EXPECT_EQ(-EPERM, merge_slot(&self->a, 1, 2, SLOT, 0));
 	b = arena_open(16, MESHHELPER_MERGE_ZAP);
 	EXPECT_EQ(16 * 4, smaps_kb(&b, "Rss:"));
 	grown = mremap(b.base, 16 * PAGE, 24 * PAGE, 0);
@@ -275,31 +266,12 @@ TEST_F(meddle, locked_in_future)
 	}
 	/* Both arenas, and not a page more. */
 	EXPECT_EQ((long long)(64 + b.pages) * 4, fdinfo_value(&b, "mesh-resident"));
-	EXPECT_EQ(-EPERM, merge_slot(&b, 1, 2, 0));
+	EXPECT_EQ(-EPERM, merge_slot(&b, 1, 2, SLOT, 0));
 	ASSERT_EQ(0, munlockall());
-	EXPECT_EQ(0, merge_slot(&b, 1, 2, 0));
-	EXPECT_EQ(0, merge_slot(&self->a, 1, 2, 0));
+	EXPECT_EQ(0, merge_slot(&b, 1, 2, SLOT, 0));
+	EXPECT_EQ(0, merge_slot(&self->a, 1, 2, SLOT, 0));
 	EXPECT_EQ('B', page_at(&self->a, 2)[0]);
 	arena_close(&b);
-}
-
-static int exit_code(pid_t pid)
-{
-	int status;
-
-	if (waitpid(pid, &status, 0) != pid)
-		die("waitpid");
-	return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
-}
-
-static bool all_bytes(const char *at, size_t len, char c)
-{
-	size_t i;
-
-	for (i = 0; i < len; i++)
-		if (at[i] != c)
-			return false;
-	return true;
 }
 
 /* The child has no mapping there; what the rest shows is complete, shared pages or not. */
@@ -308,7 +280,7 @@ TEST_F(meddle, not_for_children)
 	pid_t pid;
 
 	/* The page of 10 and 21 is at home at 21, which the child does not get. */
-	ASSERT_EQ(0, merge_slot(&self->a, 10, 21, 0));
+	ASSERT_EQ(0, merge_slot(&self->a, 10, 21, SLOT, 0));
 	ASSERT_EQ(0, madvise(page_at(&self->a, 20), 10 * PAGE, MADV_DONTFORK));
 	pid = fork();
 	if (!pid) {
@@ -326,7 +298,7 @@ TEST_F(meddle, not_for_children)
 		if (mmap(page_at(&self->a, 20), 10 * PAGE, PROT_READ | PROT_WRITE,
 			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == MAP_FAILED)
 			_exit(4);
-		_exit(merge_slot(&self->a, 1, 20, 0) == -EFAULT ? 0 : 5);
+		_exit(merge_slot(&self->a, 1, 20, SLOT, 0) == -EFAULT ? 0 : 5);
 	}
 	EXPECT_EQ(0, exit_code(pid));
 	EXPECT_TRUE(all_bytes(page_at(&self->a, 21), SLOT, 'K'));
@@ -378,9 +350,9 @@ TEST_F(meddle, gap_has_nothing)
 {
 	long long layers = counter("layers"), meshed = counter("pages_meshed");
 
-	ASSERT_EQ(0, merge_slot(&self->a, 5, 12, 0));
-	ASSERT_EQ(0, merge_slot(&self->a, 13, 40, 0));
-	ASSERT_EQ(0, merge_slot(&self->a, 15, 16, 0));
+	ASSERT_EQ(0, merge_slot(&self->a, 5, 12, SLOT, 0));
+	ASSERT_EQ(0, merge_slot(&self->a, 13, 40, SLOT, 0));
+	ASSERT_EQ(0, merge_slot(&self->a, 15, 16, SLOT, 0));
 	ASSERT_EQ(0, madvise(page_at(&self->a, 10), 20 * PAGE, MADV_DONTFORK));
 	look_into_gap_of(_metadata, &self->a);
 	/* The parent has lost nothing. */
@@ -484,7 +456,7 @@ TEST_F(meddle, gap_under_writer)
 
 	memset(b.base, 0, b.pages * PAGE);
 	for (i = 0; i < HALVES; i++)
-		ASSERT_EQ(0, merge_slot(&b, HALVES + i, i, 1));
+		ASSERT_EQ(0, merge_slot(&b, HALVES + i, i, SLOT, 1));
 	ASSERT_EQ(0, madvise(page_at(&b, HALVES), HALVES * PAGE, MADV_DONTFORK));
 	stop = false;
 	ASSERT_EQ(0, pthread_create(&thread, NULL, write_in_order, &b));
@@ -520,7 +492,7 @@ TEST_F(meddle, populated)
 {
 	struct arena b = arena_open(32, MESHHELPER_MERGE_ZAP);
 
-	ASSERT_EQ(0, merge_slot(&self->a, 1, 2, 0));
+	ASSERT_EQ(0, merge_slot(&self->a, 1, 2, SLOT, 0));
 	ASSERT_EQ(0, madvise(self->a.base, 64 * PAGE, MADV_DONTNEED));
 	EXPECT_EQ(0, smaps_kb(&self->a, "Rss:"));
 	ASSERT_EQ(0, madvise(self->a.base, 64 * PAGE, MADV_POPULATE_READ));
@@ -755,7 +727,7 @@ static void churn_and_end(struct arena *a, int way, unsigned int delay)
 
 static void end_while_merging(struct __test_metadata *_metadata, uint32_t mode)
 {
-	static const int ends[WAYS] = { 1000 + SIGKILL, 7, 7, 1000 + SIGABRT };
+	static const int ends[WAYS] = { 128 + SIGKILL, 7, 7, 128 + SIGABRT };
 	long long arenas = counter("arenas"), meshed = counter("pages_meshed");
 	unsigned int i, delay;
 

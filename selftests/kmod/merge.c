@@ -46,12 +46,7 @@ static void fill_slot(char *page, unsigned int slot, size_t size, char c)
 
 static bool slot_is(const char *page, unsigned int slot, size_t size, char c)
 {
-	size_t i;
-
-	for (i = 0; i < size; i++)
-		if (page[slot * size + i] != c)
-			return false;
-	return true;
+	return all_bytes(page + slot * size, size, c);
 }
 
 TEST_F(merge, two_pages)

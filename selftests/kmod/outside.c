@@ -299,24 +299,17 @@ TEST_F_TIMEOUT(outside, written_during_merges, 120)
 	free(o);
 }
 
-static bool filled(const char *at, size_t len, char c)
-{
-	size_t i;
-
-	for (i = 0; i < len; i++)
-		if (at[i] != c)
-			return false;
-	return true;
-}
-
 /* The slots that the owner has written itself, in a copy of all of the arena. */
 static unsigned int count_wrong(const char *copy)
 {
 	unsigned int i, wrong = 0;
 
-	for (i = 0; i < PAIRS; i++)
-		wrong += !filled(copy + (2 * i + 1) * PAGE + OWNERS * SLOT, SLOT, owners_byte(i)) +
-			 !filled(copy + 2 * i * PAGE + 5 * SLOT, SLOT, 't');
+	for (i = 0; i < PAIRS; i++) {
+		const char *pair = copy + 2 * i * PAGE;
+
+		wrong += !all_bytes(pair + PAGE + OWNERS * SLOT, SLOT, owners_byte(i)) +
+			 !all_bytes(pair + 5 * SLOT, SLOT, 't');
+	}
 	return wrong;
 }
 

@@ -175,16 +175,6 @@ static ssize_t pin_end(struct pin *pin, char c)
 	return pin->done;
 }
 
-static bool filled(const char *at, size_t len, char c)
-{
-	size_t i;
-
-	for (i = 0; i < len; i++)
-		if (at[i] != c)
-			return false;
-	return true;
-}
-
 TEST_F(pins, source)
 {
 	struct meshhelper_pair pair = two_slots(&self->a, 1, 2);
@@ -201,11 +191,11 @@ TEST_F(pins, source)
 	EXPECT_FALSE(same_frame(page_at(&self->a, 1), page_at(&self->a, 2)));
 
 	EXPECT_EQ(SLOT, pin_end(&pin, 'p'));
-	EXPECT_TRUE(filled(page_at(&self->a, 1), SLOT, 'B'));
-	EXPECT_TRUE(filled(page_at(&self->a, 1) + SLOT, SLOT, 'p'));
+	EXPECT_TRUE(all_bytes(page_at(&self->a, 1), SLOT, 'B'));
+	EXPECT_TRUE(all_bytes(page_at(&self->a, 1) + SLOT, SLOT, 'p'));
 	EXPECT_EQ(0, merge_one(&self->a, &pair));
 	EXPECT_TRUE(same_frame(page_at(&self->a, 1), page_at(&self->a, 2)));
-	EXPECT_TRUE(filled(page_at(&self->a, 2) + SLOT, SLOT, 'p'));
+	EXPECT_TRUE(all_bytes(page_at(&self->a, 2) + SLOT, SLOT, 'p'));
 }
 
 /* The pinned page is the one that stays, so what is written to it arrives. */
@@ -221,10 +211,10 @@ TEST_F(pins, target)
 	protect_alias(&self->a, page_at(&self->a, 1));
 	EXPECT_EQ(10, count_result(&self->a, next, 10, ETXTBSY));
 	EXPECT_EQ(SLOT, pin_end(&pin, 'p'));
-	EXPECT_TRUE(filled(page_at(&self->a, 1), 2 * SLOT, 'B'));
-	EXPECT_TRUE(filled(page_at(&self->a, 1) + 2 * SLOT, SLOT, 'p'));
-	EXPECT_TRUE(filled(page_at(&self->a, 2) + 2 * SLOT, SLOT, 'p'));
-	EXPECT_TRUE(filled(page_at(&self->a, 2) + 3 * SLOT, PAGE - 3 * SLOT, 'C'));
+	EXPECT_TRUE(all_bytes(page_at(&self->a, 1), 2 * SLOT, 'B'));
+	EXPECT_TRUE(all_bytes(page_at(&self->a, 1) + 2 * SLOT, SLOT, 'p'));
+	EXPECT_TRUE(all_bytes(page_at(&self->a, 2) + 2 * SLOT, SLOT, 'p'));
+	EXPECT_TRUE(all_bytes(page_at(&self->a, 2) + 3 * SLOT, PAGE - 3 * SLOT, 'C'));
 }
 
 /* Pinned by the address that has no page of its own. */
@@ -238,7 +228,7 @@ TEST_F(pins, alias)
 	protect_alias(&self->a, page_at(&self->a, 1));
 	EXPECT_EQ(10, count_result(&self->a, next, 10, ETXTBSY));
 	EXPECT_EQ(SLOT, pin_end(&pin, 'p'));
-	EXPECT_TRUE(filled(page_at(&self->a, 2), SLOT, 'p'));
+	EXPECT_TRUE(all_bytes(page_at(&self->a, 2), SLOT, 'p'));
 }
 
 /*
@@ -264,18 +254,18 @@ static void in_pipe(struct __test_metadata *_metadata, struct arena *a, unsigned
 	memset(page_at(a, 1) + SLOT, 'w', SLOT);
 	EXPECT_EQ(20, count_result(a, pair, 20, EBUSY));
 	ASSERT_EQ(PAGE, read(fds[0], got, PAGE));
-	EXPECT_TRUE(filled(got, SLOT, 'B'));
-	EXPECT_TRUE(filled(got + SLOT, SLOT, 'w'));
-	EXPECT_TRUE(filled(got + 2 * SLOT, PAGE - 2 * SLOT, 'B'));
+	EXPECT_TRUE(all_bytes(got, SLOT, 'B'));
+	EXPECT_TRUE(all_bytes(got + SLOT, SLOT, 'w'));
+	EXPECT_TRUE(all_bytes(got + 2 * SLOT, PAGE - 2 * SLOT, 'B'));
 	EXPECT_EQ(0, merge_one(a, &pair));
-	EXPECT_TRUE(filled(page_at(a, 2) + SLOT, SLOT, 'w'));
+	EXPECT_TRUE(all_bytes(page_at(a, 2) + SLOT, SLOT, 'w'));
 
 	/* The target's used slots in a pipe: no matter. */
 	iov = (struct iovec) { page_at(a, 4) + 2 * SLOT, SLOT };
 	ASSERT_EQ(SLOT, vmsplice(fds[1], &iov, 1, flags));
 	EXPECT_EQ(0, merge_one(a, &next));
 	ASSERT_EQ(SLOT, read(fds[0], got, PAGE));
-	EXPECT_TRUE(filled(got, SLOT, 'E'));
+	EXPECT_TRUE(all_bytes(got, SLOT, 'E'));
 	close(fds[0]);
 	close(fds[1]);
 }
@@ -305,7 +295,7 @@ TEST_F(pins, gift_to_file)
 	EXPECT_EQ(0, merge_one(&self->a, &pair));
 	memset(page_at(&self->a, 1), 'w', SLOT);
 	ASSERT_EQ(PAGE, pread(file, got, PAGE, 0));
-	EXPECT_TRUE(filled(got, PAGE, 'B'));
+	EXPECT_TRUE(all_bytes(got, PAGE, 'B'));
 	close(file);
 }
 
@@ -566,7 +556,7 @@ static bool pipe_has(struct peers *p, char c)
 {
 	char got[PAGE];
 
-	return read(p->data[0], got, PAGE) == PAGE && filled(got, PAGE, c);
+	return read(p->data[0], got, PAGE) == PAGE && all_bytes(got, PAGE, c);
 }
 
 /* Page 2 becomes an alias of page 1, all 'B'. */
@@ -588,12 +578,12 @@ TEST_F(pins, lent_to_pipe)
 	if (fork_peer(&p)) {
 		into_pipe(&p, alias);
 		parents_turn(&p);
-		_exit(!filled(page, PAGE, 'B') || !filled(alias, PAGE, 'B'));
+		_exit(!all_bytes(page, PAGE, 'B') || !all_bytes(alias, PAGE, 'B'));
 	}
 	hear(p.up[0]);
 	memset(page, 'p', PAGE);
 	EXPECT_TRUE(pipe_has(&p, 'B'));
-	EXPECT_TRUE(filled(page, PAGE, 'p'));
+	EXPECT_TRUE(all_bytes(page, PAGE, 'p'));
 	EXPECT_TRUE(same_frame(page, alias));
 	EXPECT_EQ(0, end_peer(&p));
 }
@@ -608,12 +598,12 @@ TEST_F(pins, lent_to_writer)
 		into_pipe(&p, page);
 		memset(page, 'c', PAGE);
 		parents_turn(&p);
-		_exit(!filled(page, PAGE, 'c'));
+		_exit(!all_bytes(page, PAGE, 'c'));
 	}
 	hear(p.up[0]);
 	memset(page, 'p', PAGE);
 	EXPECT_TRUE(pipe_has(&p, 'B'));
-	EXPECT_TRUE(filled(page, PAGE, 'p'));
+	EXPECT_TRUE(all_bytes(page, PAGE, 'p'));
 	EXPECT_EQ(0, end_peer(&p));
 }
 
@@ -632,9 +622,9 @@ TEST_F(pins, lent_to_the_dead)
 	EXPECT_EQ(5, count_result(&self->a, pair, 5, EBUSY));
 	memset(page, 'p', PAGE);
 	EXPECT_TRUE(pipe_has(&p, 'B'));
-	EXPECT_TRUE(filled(page, PAGE, 'p'));
+	EXPECT_TRUE(all_bytes(page, PAGE, 'p'));
 	EXPECT_EQ(0, merge_one(&self->a, &pair));
-	EXPECT_TRUE(filled(page, 2 * SLOT, 'D'));
+	EXPECT_TRUE(all_bytes(page, 2 * SLOT, 'D'));
 	close_pipes(&p);
 }
 
@@ -643,7 +633,7 @@ static char write_as_heir(struct peers *parent, char *page)
 {
 	hear(parent->down[0]);
 	memset(page, 'c', PAGE);
-	return pipe_has(parent, 'm') && filled(page, PAGE, 'c');
+	return pipe_has(parent, 'm') && all_bytes(page, PAGE, 'c');
 }
 
 TEST_F(pins, lent_by_the_dead)
@@ -703,7 +693,7 @@ static int write_with_file_mapped(struct arena *a)
 
 	memset(page, 'c', PAGE);
 	map = map_from_file(a, 1);
-	good = filled(map, PAGE, 'c');
+	good = all_bytes(map, PAGE, 'c');
 	if (fork_peer(&p)) {
 		into_pipe(&p, page);
 		parents_turn(&p);
@@ -711,8 +701,8 @@ static int write_with_file_mapped(struct arena *a)
 	}
 	hear(p.up[0]);
 	memset(page, 'w', PAGE);
-	return !good || !pipe_has(&p, 'c') || !filled(page, PAGE, 'w') ||
-	       !filled(map, PAGE, 'w') || end_peer(&p);
+	return !good || !pipe_has(&p, 'c') || !all_bytes(page, PAGE, 'w') ||
+	       !all_bytes(map, PAGE, 'w') || end_peer(&p);
 }
 
 TEST_F(pins, lent_and_mapped_from_file)
@@ -722,7 +712,7 @@ TEST_F(pins, lent_and_mapped_from_file)
 	if (!pid)
 		_exit(write_with_file_mapped(&self->a));
 	EXPECT_EQ(0, exit_code(pid));
-	EXPECT_TRUE(filled(page_at(&self->a, 1), PAGE, 'B'));
+	EXPECT_TRUE(all_bytes(page_at(&self->a, 1), PAGE, 'B'));
 }
 
 /* The child's direct I/O reads what was there, too. */
@@ -734,7 +724,7 @@ static int read_pinned(struct peers *p, char *page)
 	parents_turn(p);
 	if (pin_end(&pin, 'x') != SLOT)
 		return 2;
-	return !filled(pin.got, SLOT, 'B');
+	return !all_bytes(pin.got, SLOT, 'B');
 }
 
 TEST_F(pins, lent_to_io)
@@ -747,7 +737,7 @@ TEST_F(pins, lent_to_io)
 	hear(p.up[0]);
 	memset(page, 'p', PAGE);
 	EXPECT_EQ(0, end_peer(&p));
-	EXPECT_TRUE(filled(page, PAGE, 'p'));
+	EXPECT_TRUE(all_bytes(page, PAGE, 'p'));
 }
 
 /*
@@ -766,20 +756,20 @@ TEST_F(pins, reading_over_fork)
 	madvise(page, 2 * PAGE, MADV_DONTNEED);
 	if (fork_peer(&p)) {
 		hear(p.down[0]);
-		_exit(!filled(page, PAGE, 'B') || !filled(alias, PAGE, 'B') ||
+		_exit(!all_bytes(page, PAGE, 'B') || !all_bytes(alias, PAGE, 'B') ||
 		      !same_frame(page, alias));
 	}
 	memset(page, 'w', SLOT);
 	if (fork_peer(&q)) {
 		hear(q.down[0]);
-		_exit(!filled(page, SLOT, 'w') || !filled(page + SLOT, PAGE - SLOT, 'B'));
+		_exit(!all_bytes(page, SLOT, 'w') || !all_bytes(page + SLOT, PAGE - SLOT, 'B'));
 	}
 	EXPECT_EQ(SLOT, pin_end(&pin, 'p'));
 	EXPECT_EQ(0, end_peer(&p));
 	EXPECT_EQ(0, end_peer(&q));
-	EXPECT_TRUE(filled(alias, SLOT, 'w'));
-	EXPECT_TRUE(filled(page + SLOT, SLOT, 'p'));
-	EXPECT_TRUE(filled(page + 2 * SLOT, PAGE - 2 * SLOT, 'B'));
+	EXPECT_TRUE(all_bytes(alias, SLOT, 'w'));
+	EXPECT_TRUE(all_bytes(page + SLOT, SLOT, 'p'));
+	EXPECT_TRUE(all_bytes(page + 2 * SLOT, PAGE - 2 * SLOT, 'B'));
 }
 
 TEST_HARNESS_MAIN

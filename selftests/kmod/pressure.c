@@ -4,13 +4,12 @@
  * Memory is short: limits of memory cgroups hold, merging is felt in them, what is shared
  * by merging goes to swap and comes back, and pages may be moved. Every byte is checked.
  */
-#include "arena.h"
+#include "peer.h"
 
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <time.h>
 
 #include "kselftest_harness.h"
@@ -202,16 +201,6 @@ TEST_F_TIMEOUT(pressure, shared_pages_swap, 120)
 	EXPECT_EQ(0, count_wrong(&self->a));
 }
 
-/* In a process of its own, so that its group can be left behind. Exit code: what failed. */
-static int child_exit(pid_t pid)
-{
-	int status;
-
-	if (waitpid(pid, &status, 0) != pid)
-		die("waitpid");
-	return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
-}
-
 /* The calling process goes into a group of its own, a sibling of the test's. */
 static bool enter_group(const char *name)
 {
@@ -257,7 +246,7 @@ TEST_F_TIMEOUT(pressure, child_swaps, 120)
 	pid = fork();
 	if (!pid)
 		_exit(child_of_its_own(&self->a));
-	EXPECT_EQ(0, child_exit(pid));
+	EXPECT_EQ(0, exit_code(pid));
 	rmdir(ROOT "mesh-pressure-child");
 	self->a.pages = PAGES(16);
 	EXPECT_EQ(0, count_wrong(&self->a));
@@ -285,7 +274,7 @@ TEST_F_TIMEOUT(pressure, child_limit, 240)
 	pid = fork();
 	if (!pid)
 		_exit(child_at_limit(&self->a));
-	EXPECT_EQ(0, child_exit(pid));
+	EXPECT_EQ(0, exit_code(pid));
 	rmdir(ROOT "mesh-pressure-child");
 	EXPECT_EQ(0, count_wrong(&self->a));
 }
@@ -323,7 +312,7 @@ TEST_F_TIMEOUT(pressure, copies_for_child_swap, 120)
 	TH_LOG("%lld KiB of 32768 in swap", swapped / 1024);
 	EXPECT_LT(26 * MB, swapped);
 	ASSERT_EQ(1, write(written[1], "c", 1));
-	EXPECT_EQ(0, child_exit(pid));
+	EXPECT_EQ(0, exit_code(pid));
 	rmdir(ROOT "mesh-pressure-child");
 }
 
@@ -370,7 +359,7 @@ TEST_F_TIMEOUT(pressure, locked_pages_stay, 120)
 	EXPECT_EQ(0, smaps_kb(&locked, "Swap:"));
 	EXPECT_LT(16 * MB, swapped);
 	ASSERT_EQ(1, write(done[1], "d", 1));
-	EXPECT_EQ(0, child_exit(pid));
+	EXPECT_EQ(0, exit_code(pid));
 	EXPECT_EQ(0, count_wrong(&self->a));
 }
 
@@ -388,7 +377,7 @@ static int short_lives(struct arena *a)
 		}
 		if (i % 4 == 0)
 			fill_pages(a, i, i + 8);
-		if (child_exit(pid))
+		if (exit_code(pid))
 			return 1;
 	}
 	return 0;
@@ -412,7 +401,7 @@ static int generation(struct arena *a, unsigned int depth)
 		pid = fork();
 		if (!pid)
 			_exit(generation(a, depth + 1));
-		failed = child_exit(pid);
+		failed = exit_code(pid);
 	}
 	touch_all(a);
 	failed |= short_lives(a) || count_wrong(a) || count_wrong(&own);
@@ -442,10 +431,10 @@ TEST_F_TIMEOUT(pressure, generations, 120)
 		child = fork();
 		if (!child)
 			_exit(generation(&self->a, 0));
-		EXPECT_EQ(0, child_exit(child));
+		EXPECT_EQ(0, exit_code(child));
 	}
 	kill(reclaimer, SIGKILL);
-	child_exit(reclaimer);
+	exit_code(reclaimer);
 	TH_LOG("%lld pages unmapped in %u rounds", counter("pages_unmapped_total") - unmapped,
 	       round);
 	EXPECT_LT(1000, counter("pages_unmapped_total") - unmapped);

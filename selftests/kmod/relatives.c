@@ -233,11 +233,6 @@ static int write_to_lost_page(struct arena a)
 	return fdinfo_value(&a, "mesh-resident") == resident ? 0 : 2;
 }
 
-static void survive(int number)
-{
-	(void)number;
-}
-
 /* False if the kernel has no use for that. */
 static bool lose_page(char *page)
 {
@@ -408,11 +403,17 @@ static void write_together(struct arena *a, struct meeting *m, unsigned int who)
 	}
 }
 
-static void alias_all(struct arena *a)
+/* Pages of which each has an alias, and where two meet to write to them. */
+static struct meeting *arrange_race(struct arena *a)
 {
+	struct meeting *m = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
+				 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	struct meshhelper_pair pair;
 	unsigned long i;
 
+	if (m == MAP_FAILED)
+		die("mmap");
+	*a = arena_open(RACE_PAGES, MESHHELPER_MERGE_ZAP);
 	for (i = 0; i < RACE_PAGES; i++)
 		memset(page_at(a, i), 'x', PAGE);
 	for (i = 0; i < RACE_PAGES; i += 2) {
@@ -420,6 +421,7 @@ static void alias_all(struct arena *a)
 		if (merge_one(a, &pair))
 			die("merge");
 	}
+	return m;
 }
 
 /* Does each page have what @byte0 and @byte1 say, by both aliases? */
@@ -462,14 +464,10 @@ static int write_aliases(struct arena *a, struct meeting *m)
 
 TEST_F_TIMEOUT(relatives, threads_copy_once, 120)
 {
-	struct arena a = arena_open(RACE_PAGES, MESHHELPER_MERGE_ZAP);
-	struct meeting *m = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
-				 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	pid_t pid;
+	struct arena a;
+	struct meeting *m = arrange_race(&a);
+	pid_t pid = fork();
 
-	ASSERT_NE(MAP_FAILED, m);
-	alias_all(&a);
-	pid = fork();
 	if (!pid)
 		_exit(write_aliases(&a, m));
 	EXPECT_EQ(0, exit_code(pid));
@@ -481,14 +479,10 @@ TEST_F_TIMEOUT(relatives, threads_copy_once, 120)
 /* The same for parent and child: neither has what the other writes. */
 TEST_F_TIMEOUT(relatives, both_write, 120)
 {
-	struct arena a = arena_open(RACE_PAGES, MESHHELPER_MERGE_ZAP);
-	struct meeting *m = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
-				 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	pid_t pid;
+	struct arena a;
+	struct meeting *m = arrange_race(&a);
+	pid_t pid = fork();
 
-	ASSERT_NE(MAP_FAILED, m);
-	alias_all(&a);
-	pid = fork();
 	if (!pid) {
 		write_together(&a, m, 1);
 		_exit(all_have(&a, 'x', '1') ? 0 : 1);

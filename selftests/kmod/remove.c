@@ -28,22 +28,9 @@ FIXTURE_TEARDOWN(remove)
 	arena_close(&self->a);
 }
 
-static int merge_slot(struct arena *a, size_t src, size_t dst, unsigned int slot)
-{
-	struct meshhelper_pair pair = make_pair(page_at(a, src), page_at(a, dst), SLOT);
-
-	set_live(&pair, slot);
-	return merge_one(a, &pair);
-}
-
 static bool page_is(const char *page, char c)
 {
-	size_t i;
-
-	for (i = 0; i < PAGE; i++)
-		if (page[i] != c)
-			return false;
-	return true;
+	return all_bytes(page, PAGE, c);
 }
 
 static int discard(struct arena *a, size_t index, size_t pages)
@@ -74,7 +61,7 @@ TEST_F(remove, target_of_alias)
 
 	memset(src, 's', PAGE);
 	memset(dst, 'd', PAGE);
-	ASSERT_EQ(0, merge_slot(&self->a, 3, 7, 0));
+	ASSERT_EQ(0, merge_slot(&self->a, 3, 7, SLOT, 0));
 	EXPECT_EQ(meshed + 1, counter("pages_meshed"));
 	ASSERT_EQ(0, discard(&self->a, 7, 1));
 	EXPECT_EQ(meshed, counter("pages_meshed"));
@@ -92,7 +79,7 @@ TEST_F(remove, target_of_alias)
 	/* They can meet again, in either direction. */
 	memset(dst, 'n', SLOT);
 	memset(src + SLOT, 'S', SLOT);
-	ASSERT_EQ(0, merge_slot(&self->a, 3, 7, 1));
+	ASSERT_EQ(0, merge_slot(&self->a, 3, 7, SLOT, 1));
 	EXPECT_EQ('S', dst[SLOT]);
 	EXPECT_EQ('n', src[0]);
 	ASSERT_EQ(0, discard(&self->a, 3, 1));
@@ -107,7 +94,7 @@ TEST_F(remove, alias_of_target)
 
 	memset(src, 's', PAGE);
 	memset(dst, 'd', PAGE);
-	ASSERT_EQ(0, merge_slot(&self->a, 3, 7, 0));
+	ASSERT_EQ(0, merge_slot(&self->a, 3, 7, SLOT, 0));
 	ASSERT_EQ(0, discard(&self->a, 3, 1));
 	EXPECT_TRUE(page_is(src, 0));
 	EXPECT_EQ('s', dst[0]);
@@ -121,10 +108,10 @@ TEST_F(remove, range_across_groups)
 
 	for (i = 0; i < 12; i++)
 		memset(page_at(&self->a, i), 'a' + i, PAGE);
-	ASSERT_EQ(0, merge_slot(&self->a, 4, 5, 0));	/* inside */
-	ASSERT_EQ(0, merge_slot(&self->a, 0, 6, 0));	/* target inside */
-	ASSERT_EQ(0, merge_slot(&self->a, 7, 1, 0));	/* alias inside */
-	ASSERT_EQ(0, merge_slot(&self->a, 2, 10, 0));	/* outside */
+	ASSERT_EQ(0, merge_slot(&self->a, 4, 5, SLOT, 0));	/* inside */
+	ASSERT_EQ(0, merge_slot(&self->a, 0, 6, SLOT, 0));	/* target inside */
+	ASSERT_EQ(0, merge_slot(&self->a, 7, 1, SLOT, 0));	/* alias inside */
+	ASSERT_EQ(0, merge_slot(&self->a, 2, 10, SLOT, 0));	/* outside */
 	ASSERT_EQ(0, discard(&self->a, 4, 5));
 	EXPECT_EQ('a', *page_at(&self->a, 0));
 	EXPECT_EQ('g', page_at(&self->a, 0)[SLOT]);

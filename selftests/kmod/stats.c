@@ -51,7 +51,7 @@ static struct counters read_counters(void)
 	while ((entry = readdir(dir)) && all.nr < MAX_COUNTERS) {
 		if (!is_counter(entry))
 			continue;
-		snprintf(all.c[all.nr].name, sizeof(all.c[0].name), "%s", entry->d_name);
+		snprintf(all.c[all.nr].name, sizeof(all.c[0].name), "%.63s", entry->d_name);
 		all.c[all.nr++].value = counter(entry->d_name);
 	}
 	closedir(dir);
@@ -104,6 +104,8 @@ static bool exited_well(pid_t pid)
 FIXTURE(stats) {
 	struct arena a;
 	struct counters before;
+	struct setting overcommit;
+	struct setting limit;
 };
 
 FIXTURE_SETUP(stats)
@@ -120,6 +122,8 @@ FIXTURE_TEARDOWN(stats)
 	struct counters after;
 	unsigned int i;
 
+	EXPECT_TRUE(restore_setting(&self->overcommit));
+	EXPECT_TRUE(restore_setting(&self->limit));
 	arena_close(&self->a);
 	after = read_counters();
 	EXPECT_TRUE(reconciled(&after));
@@ -253,6 +257,15 @@ TEST_F(stats, abort_many)
 	arena_close(&wide);
 }
 
+#define OVERCOMMIT	"/proc/sys/vm/overcommit_"
+
+/* The limit is either a number of kilobytes or, if that is 0, a part of the memory. */
+static bool save_limit(struct setting *limit)
+{
+	return save_setting(limit, OVERCOMMIT "kbytes") &&
+	       (strcmp(limit->was, "0") || save_setting(limit, OVERCOMMIT "ratio"));
+}
+
 /* More is committed than there may be, so shmem gets no page. */
 TEST_F(stats, abort_no_memory)
 {
@@ -264,18 +277,15 @@ TEST_F(stats, abort_no_memory)
 	ASSERT_EQ(0, madvise(page_at(&self->a, 1), PAGE, MADV_REMOVE));
 	commit = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	ASSERT_NE(MAP_FAILED, commit);
-	ASSERT_TRUE(write_text("/proc/sys/vm/overcommit_kbytes", "4"));
-	ASSERT_TRUE(write_text("/proc/sys/vm/overcommit_memory", "2"));
+	ASSERT_TRUE(save_limit(&self->limit));
+	ASSERT_TRUE(save_setting(&self->overcommit, OVERCOMMIT "memory"));
+	ASSERT_TRUE(write_text(OVERCOMMIT "kbytes", "4"));
+	ASSERT_TRUE(write_text(OVERCOMMIT "memory", "2"));
 	EXPECT_ABORT("nomem", ENOMEM);
-	EXPECT_TRUE(write_text("/proc/sys/vm/overcommit_memory", "0"));
-	EXPECT_TRUE(write_text("/proc/sys/vm/overcommit_ratio", "50"));
+	EXPECT_TRUE(restore_setting(&self->overcommit));
+	EXPECT_TRUE(restore_setting(&self->limit));
 	munmap(commit, size);
 	EXPECT_EQ(0, request_one(&self->a, &pair, MESHHELPER_MERGE_ZAP));
-}
-
-static void survive(int number)
-{
-	(void)number;
 }
 
 /* A page that was lost to a memory error cannot be read. */
@@ -729,6 +739,8 @@ TEST_F(stats, fdinfo_of_swapped_pages)
 	unsigned int tries = 20;
 	struct arena *a = &self->a;
 
+	if (!swap_is_on())
+		SKIP(return, "no swap");
 	do {
 		if (madvise(a->base, PAGES * PAGE, MADV_PAGEOUT))
 			die("MADV_PAGEOUT");
@@ -850,7 +862,8 @@ static void *churn(void *arg)
 	return NULL;
 }
 
-TEST_F(stats, counters_under_load)
+/* It goes on until something was merged, or the test takes too long. */
+TEST_F_TIMEOUT(stats, counters_under_load, 120)
 {
 	struct counters last = read_counters(), now;
 	pthread_t thread[2];
@@ -859,7 +872,7 @@ TEST_F(stats, counters_under_load)
 	stop = false;
 	for (i = 0; i < 2; i++)
 		ASSERT_EQ(0, pthread_create(&thread[i], NULL, churn, (void *)(uintptr_t)(i + 1)));
-	for (j = 0; j < 100; j++) {
+	for (j = 0; j < 100 || !growth(&self->before, "merges_total"); j++) {
 		now = read_counters();
 		for (i = 0; i < now.nr; i++)
 			if (strstr(now.c[i].name, "_total"))

@@ -10,7 +10,9 @@
  *
  *	writers	each owns the pairs k with k % WRITERS == its number; takes a random
  *		slot of them, checks every word against what it wrote there last, and
- *		writes the next number. A lost or misplaced write is seen at once.
+ *		writes the next number. A lost or misplaced write is seen at once. Now and
+ *		then it rests: where there are no more processors than writers, they would
+ *		take those for whole slices of time.
  *	main	merges batch by batch; pairs that were written to in between, or busy,
  *		come again in a later round
  *
@@ -20,6 +22,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <time.h>
 
 #include "kselftest_harness.h"
 
@@ -29,6 +32,13 @@
 #define WORDS	(SLOT / sizeof(uint64_t))
 #define WRITERS	2
 #define BATCH	128
+
+/* Writes in a row, and microseconds of rest. */
+#define ROW	512
+#define REST	200
+
+/* Seconds in which all must be merged. */
+#define PATIENCE	200
 
 FIXTURE(stress) {
 	struct arena a;
@@ -113,7 +123,8 @@ static void *write_forever(void *arg)
 
 		check_slot(w->arena, page, slot);
 		write_slot(w->arena, page, slot, r | 1);
-		w->writes++;
+		if (++w->writes % ROW == 0)
+			usleep(REST);
 	}
 	return NULL;
 }
@@ -182,12 +193,21 @@ static uint64_t *read_frames(struct arena *a)
 	return frames;
 }
 
+static bool late(const struct timespec *start)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec - start->tv_sec > (time_t)(PATIENCE * slow_factor());
+}
+
 TEST_F_TIMEOUT(stress, merges_under_writers, 300)
 {
 	static uint32_t todo[PAIRS];
 	struct writer writers[WRITERS];
 	unsigned int mappings, rounds = 0, i, slot;
 	size_t merges = scaled(PAIRS), left = merges, page;
+	struct timespec start;
 	uint64_t *frames;
 	long pss;
 
@@ -204,7 +224,8 @@ TEST_F_TIMEOUT(stress, merges_under_writers, 300)
 		writers[i] = (struct writer) { .arena = &self->a, .number = i };
 		ASSERT_EQ(0, pthread_create(&writers[i].thread, NULL, write_forever, &writers[i]));
 	}
-	while (left && rounds++ < 200)
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	for (; left && !late(&start); rounds++)
 		left = merge_round(&self->a, todo, left);
 	stop = true;
 	for (i = 0; i < WRITERS; i++) {

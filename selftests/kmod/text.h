@@ -26,6 +26,43 @@ static inline bool write_text(const char *path, const char *text)
 	return ok;
 }
 
+/**
+ * struct setting - one that a test changes and puts back
+ * @path: its file, or NULL if it is as it was
+ * @was: what it was, the word in brackets where there is a choice of some
+ */
+struct setting {
+	const char *path;
+	char was[32];
+};
+
+static inline bool save_setting(struct setting *s, const char *path)
+{
+	char line[256] = "", *word = line;
+	FILE *f = fopen(path, "re");
+
+	if (!f || !fgets(line, sizeof(line), f))
+		line[0] = '\0';
+	if (f)
+		fclose(f);
+	if (strchr(line, '['))
+		word = strchr(line, '[') + 1;
+	word[strcspn(word, "]\n")] = '\0';
+	if (!*word || strlen(word) >= sizeof(s->was))
+		return false;
+	strcpy(s->was, word);
+	s->path = path;
+	return true;
+}
+
+static inline bool restore_setting(struct setting *s)
+{
+	const char *path = s->path;
+
+	s->path = NULL;
+	return !path || write_text(path, s->was);
+}
+
 /* A counter of the module; -1 if there is no such. */
 static inline long long counter(const char *name)
 {

@@ -255,8 +255,10 @@ TEST_F(uapi, counters_and_fdinfo)
 	long long meshed = counter("pages_meshed");
 	unsigned int i;
 
-	for (i = 0; i < sizeof(names) / sizeof(*names); i++)
+	/* With braces, for the macros are two statements. */
+	for (i = 0; i < sizeof(names) / sizeof(*names); i++) {
 		EXPECT_LE(0, counter(names[i])) TH_LOG("no counter %s", names[i]);
+	}
 
 	memset(page_at(&self->a, 2), 'c', 2 * PAGE);
 	self->pair = make_pair(page_at(&self->a, 2), page_at(&self->a, 3), 64);

@@ -905,11 +905,29 @@ static void unshare_pages(struct arena *a)
 	}
 }
 
-/* Let a child merge through the ring; the child's state afterwards, or more on failure. */
+/*
+ * Merge through the ring; the state afterwards, or more on failure. Pages may be busy for a
+ * moment; then the caller sees -EBUSY in its own pair.
+ */
+static int merge_by_ring(struct arena *a, struct ring *ring)
+{
+	int tries = 20;
+
+	do {
+		if (ring_request(ring, a->fd, MESHHELPER_IOC_MERGE, &fork_batch))
+			return 100;
+		if (fork_pair.result != -EBUSY)
+			break;
+		usleep(1000);
+	} while (--tries);
+	return fork_state(a);
+}
+
+/* Let a child do so; what it returns. */
 static int merge_in_child(struct arena *a, struct ring *ring)
 {
-	int status, tries = 20;
 	pid_t pid = fork();
+	int status;
 
 	if (pid) {
 		if (waitpid(pid, &status, 0) != pid || !WIFEXITED(status))
@@ -917,15 +935,7 @@ static int merge_in_child(struct arena *a, struct ring *ring)
 		return WEXITSTATUS(status);
 	}
 	unshare_pages(a);
-	/* Pages may be busy for a moment; then the child sees -EBUSY in its own pair. */
-	do {
-		if (ring_request(ring, a->fd, MESHHELPER_IOC_MERGE, &fork_batch))
-			_exit(100);
-		if (fork_pair.result != -EBUSY)
-			break;
-		usleep(1000);
-	} while (--tries);
-	_exit(fork_state(a));
+	_exit(merge_by_ring(a, ring));
 }
 
 /* What a child submits acts on the child. */
@@ -936,9 +946,7 @@ TEST_F(uring_fork, child_submits)
 	EXPECT_EQ(INTACT, fork_state(&self->a));
 	EXPECT_EQ(0, fork_batch.nr_done);
 	/* And the parent's requests on the parent, still. */
-	ASSERT_EQ(0, ring_request(&self->ring, self->a.fd, MESHHELPER_IOC_MERGE, &fork_batch));
-	if (fork_pair.result != -EBUSY)
-		EXPECT_EQ(MERGED, fork_state(&self->a));
+	EXPECT_EQ(MERGED, merge_by_ring(&self->a, &self->ring));
 }
 
 /* The polling thread belongs to who made the ring, and so do its requests. */
@@ -968,16 +976,14 @@ TEST_F(uring_fork, maker_has_exited)
 	if (!fork()) {
 		/* A ring made here, and used only by the child of this process. */
 		struct ring ring = ring_open(8, 0);
-		pid_t pid = fork();
+		pid_t maker = getpid();
 
-		if (pid)
+		if (fork())
 			_exit(0);
-		while (getppid() != 1)
+		while (getppid() == maker)
 			usleep(1000);
 		unshare_pages(&self->a);
-		ret = ring_request(&ring, self->a.fd, MESHHELPER_IOC_MERGE, &fork_batch);
-		if (!ret && fork_pair.result != -EBUSY)
-			ret = fork_state(&self->a);
+		ret = merge_by_ring(&self->a, &ring);
 		if (write(fds[1], &ret, sizeof(ret)) != sizeof(ret))
 			die("pipe");
 		_exit(0);

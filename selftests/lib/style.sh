@@ -12,7 +12,8 @@ set -u
 top=$(realpath "$(dirname "$(readlink -f "$0")")/../..")
 build=${MESH_BUILD:-$top/build}
 count=0
-kernels=(6.12 6.1 7.3)
+# shellcheck source=selftests/vm/kernels.sh
+. "$top/selftests/vm/kernels.sh"
 
 # report NAME PROBLEMS: one TAP line; no problems are good.
 report()

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* SPDX-FileCopyrightText: The Mesh authors */
-/* check.h: report and leave on the first thing that is wrong; 77 means skipped. */
+/* check.h: report and leave on the first thing that is wrong. */
 #ifndef CHECK_H
 #define CHECK_H
 
@@ -14,11 +14,6 @@
 		fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #cond); \
 		_exit(1); \
 	} \
-} while (0)
-
-#define SKIP(why) do { \
-	printf("SKIP %s\n", why); \
-	exit(77); \
 } while (0)
 
 /* Keeps the compiler from knowing that malloc is malloc. */

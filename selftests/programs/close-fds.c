@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // SPDX-FileCopyrightText: The Mesh authors
 /*
- * close-fds DIR: close every descriptor from 3 up, open files in their place, and see
+ * close-fds DIR [SECONDS]: close every descriptor from 3 up, open files in their place, and see
  * that neither the files nor the heap are disturbed while the heap is meshed.
  *
  * Daemons do this at start. A library that kept descriptors in the application's table
@@ -9,7 +9,8 @@
  *
  * Each round: files of known contents are opened on the lowest free numbers and
  * written, the heap is given time to be meshed, files and heap are checked byte for
- * byte, and /proc/self/fd must list our descriptors and no other.
+ * byte, and /proc/self/fd must list our descriptors and no other. In the first round
+ * the heap has until a merge, and SECONDS at most.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -103,7 +104,7 @@ static int check_heap(const struct heap *h)
 	return wrong != 0;
 }
 
-static int one_round(const char *dir, int round)
+static int one_round(const char *dir, int round, double patience)
 {
 	struct heap heap;
 	int bad;
@@ -114,6 +115,7 @@ static int one_round(const char *dir, int round)
 		sleep_for(1);
 	close_all();
 	open_files(dir, round);
+	await_merge(patience);
 	sleep_for(1);
 	bad = check_files(round) | check_table() | check_heap(&heap);
 	heap_drop(&heap);
@@ -122,14 +124,15 @@ static int one_round(const char *dir, int round)
 
 int main(int argc, char **argv)
 {
+	double patience = argc > 2 ? strtod(argv[2], NULL) : 0;
 	int round, bad = 0;
 
-	if (argc != 2) {
-		fputs("usage: close-fds DIR\n", stderr);
+	if (argc < 2) {
+		fputs("usage: close-fds DIR [SECONDS]\n", stderr);
 		return 2;
 	}
 	buffer = map_or_die(FILE_BYTES);
 	for (round = 0; round < ROUNDS; round++)
-		bad |= one_round(argv[1], round);
+		bad |= one_round(argv[1], round, patience);
 	return bad;
 }

@@ -126,14 +126,6 @@ static int fork_pair(uint64_t number)
 	return bad;
 }
 
-static void await_merge(double seconds)
-{
-	double end = now() + seconds;
-
-	while (merges() == 0 && now() < end)
-		sleep_for(0.1);
-}
-
 /* The numbers of the forks are from @n up to, not including, @end. */
 static int fork_pairs(unsigned long n, unsigned long end)
 {

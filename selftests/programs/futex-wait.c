@@ -19,20 +19,21 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "asleep.h"
+
 #define WAITERS		64
 #define SPREAD		32
 #define OBJECT		128
-#define PATIENCE	5
+#define PATIENCE	120
 
-static atomic_int waiting, awake, late;
+static atomic_int awake, late;
 
-/* The program's own timeout is what tells a lost wake-up. */
+/* The program's own timeout is what tells a lost wake-up; nothing else takes as long. */
 static void *waiter(void *arg)
 {
 	const struct timespec patience = { .tv_sec = PATIENCE };
 	atomic_int *word = arg;
 
-	waiting++;
 	if (syscall(SYS_futex, word, FUTEX_WAIT, 0, &patience, NULL, 0) == 0)
 		awake++;
 	else
@@ -66,10 +67,7 @@ int main(void)
 	for (i = 0; i < WAITERS; i++)
 		if (pthread_create(&threads[i], NULL, waiter, words[i]))
 			return 2;
-	while (waiting < WAITERS)
-		usleep(1000);
-	/* They say so just before they sleep. */
-	usleep(200000);
+	await_asleep(WAITERS);
 	for (i = 0; i < 3; i++)
 		malloc_trim(0);
 	for (i = 0; i < WAITERS; i++)

@@ -1,18 +1,23 @@
 // SPDX-License-Identifier: MIT
 // SPDX-FileCopyrightText: The Mesh authors
 /*
- * late-filter CALL errno|trap [GENERATIONS]: while the heap is being meshed, forbid a
+ * late-filter CALL errno|trap [MERGE [WORD]]: while the heap is being meshed, forbid a
  * system call to all threads, as programs do that enter a sandbox when they are set up. Then
  * go on: rewrite, verify and free.
  *
- * With trap the program has a handler for SIGSYS, which lets the call fail with ENOSYS.
+ * With trap the program has a handler for SIGSYS, which lets the call fail with ENOSYS. The
+ * call is forbidden after a merge, which is waited for, for MERGE seconds at most. Then the
+ * program goes on until there is another word on standard error, a file, and for WORD seconds
+ * at most.
  */
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <ucontext.h>
+#include <unistd.h>
 
 #include "bench.h"
 #include "deny.h"
@@ -83,19 +88,33 @@ static void thin_out(struct heap *h)
 	}
 }
 
+static off_t bytes_said(void)
+{
+	struct stat st;
+
+	return fstat(STDERR_FILENO, &st) ? 0 : st.st_size;
+}
+
 int main(int argc, char **argv)
 {
-	uint64_t generations = argc == 4 ? strtoul(argv[3], NULL, 10) : GENERATIONS;
+	double merge = argc > 3 ? strtod(argv[3], NULL) : 0;
+	double word = argc > 4 ? strtod(argv[4], NULL) : 0;
 	struct heap fixed, changing;
+	off_t said;
+	double end;
 
 	if (argc < 3)
-		die("usage: late-filter CALL errno|trap [GENERATIONS]");
+		die("usage: late-filter CALL errno|trap [MERGE [WORD]]");
 	heap_make(&fixed, OBJECTS, 40, 1);
 	heap_make(&changing, OBJECTS / 4, 70, 2);
 	rewrite(&changing, 1);
+	await_merge(merge);
+	said = bytes_said();
 	forbid(number_of(argv[1]), !strcmp(argv[2], "trap"));
 	thin_out(&fixed);
-	for (uint64_t i = 2; i < generations; i++)
+	end = word > 0 ? now() + word : 0;
+	for (uint64_t i = 2;
+	     i < GENERATIONS || (word > 0 && bytes_said() == said && now() < end); i++)
 		rewrite(&changing, i);
 	if (heap_wrong(&fixed, 0))
 		die("%zu objects wrong", heap_wrong(&fixed, 0));

@@ -56,6 +56,23 @@ have_module()
 	[ -c /dev/meshhelper ]
 }
 
+# Is there what merges pages?
+can_merge()
+{
+	have_module || by_memfd
+}
+
+# The seconds for which a program is to wait for a merge, which comes much sooner on any machine
+# that is not busy with other things.
+patience()
+{
+	if can_merge; then
+		echo 60
+	else
+		echo 0
+	fi
+}
+
 merged_pages()
 {
 	cat "$sysfs/pages_merged_total" 2>/dev/null || echo 0
@@ -104,9 +121,19 @@ merges_since()
 {
 	if by_memfd; then
 		cat stderr ./*.log 2>/dev/null |
-			awk '/pages given up by merges/ { n += $NF } END { print n + 0 }'
+			awk '/^  pages given up by merges/ { n += $NF } END { print n + 0 }'
 	else
 		echo $(($(merged_pages) - merges_before))
+	fi
+}
+
+# Has a process merged something by now? memfd shows a merged page in a mapping of a file.
+has_merged()
+{
+	if by_memfd; then
+		grep -q '/memfd:mesh ' "/proc/$1/maps"
+	else
+		[ "$(merges_since)" -gt 0 ]
 	fi
 }
 
@@ -115,7 +142,7 @@ must_have_merged()
 {
 	local n
 
-	have_module || by_memfd || return 0
+	can_merge || return 0
 	n=$(merges_since)
 	echo "info: $n pages merged"
 	[ "$n" -gt 0 ] || fail "the heap was full of holes and no page was merged"

@@ -3,10 +3,11 @@
 /*
  * raw-clone: forks that the C library does not know of, while the heap is meshed.
  *
- *	raw-clone [FORKS]
+ *	raw-clone [FORKS [SECONDS]]
  *
  * Each child must find every object as it was, and what it writes must not reach its
- * parent. It allocates nothing: other threads may have held any lock.
+ * parent. It allocates nothing: other threads may have held any lock. Half of the forks
+ * come after a merge, which is waited for, for SECONDS at most.
  */
 #include "heap.h"
 
@@ -64,7 +65,8 @@ static int clone_one(bool third)
 
 int main(int argc, char **argv)
 {
-	unsigned long forks = argc == 2 ? strtoul(argv[1], NULL, 10) : 50, n;
+	unsigned long forks = argc > 1 ? strtoul(argv[1], NULL, 10) : 50, n;
+	double patience = argc > 2 ? strtod(argv[2], NULL) : 0;
 	struct heap more;
 	int bad = 0;
 
@@ -72,6 +74,8 @@ int main(int argc, char **argv)
 	for (n = 0; n < forks && !bad; n++) {
 		/* something new to be merged, all the time */
 		heap_make(&more, OBJECTS / 8, 70, n);
+		if (n == forks / 2)
+			await_merge(patience);
 		bad = clone_one(n % 2);
 		if (heap_wrong(&heap, 0)) {
 			fprintf(stderr, "raw-clone: the parent's objects are wrong\n");

@@ -15,15 +15,16 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "asleep.h"
 #include "bench.h"
 
 #define WAITERS		64
 #define SPREAD		32
 #define OBJECT		128
 #define OTHER		96
-#define PATIENCE	60
+#define PATIENCE	120
 
-static atomic_int waiting, awake;
+static atomic_int awake;
 
 static void *waiter(void *arg)
 {
@@ -31,7 +32,6 @@ static void *waiter(void *arg)
 
 	clock_gettime(CLOCK_REALTIME, &until);
 	until.tv_sec += PATIENCE;
-	waiting++;
 	if (!pthread_mutex_timedlock(arg, &until)) {
 		awake++;
 		pthread_mutex_unlock(arg);
@@ -80,10 +80,7 @@ int main(void)
 	for (i = 0; i < WAITERS; i++)
 		if (pthread_create(&threads[i], NULL, waiter, mutex[i]))
 			die("cannot start a thread");
-	while (waiting < WAITERS)
-		sleep_for(0.001);
-	/* They say so just before they sleep. */
-	sleep_for(0.5);
+	await_asleep(WAITERS);
 	for (i = 0; i < 3; i++)
 		malloc_trim(0);
 	for (i = 0; i < WAITERS; i++)

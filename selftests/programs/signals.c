@@ -6,11 +6,13 @@
  * No signal has a handler that the program has not installed. Those that it installs run,
  * for signals sent to the process as a whole, also for SIGUSR1, SIGUSR2 and what faults
  * raise. The program ends by executing a shell that prints the signals blocked and ignored
- * in it: none.
+ * in it: none. With an argument there must have been a merge before, for which the program
+ * waits, for so many seconds at most.
  */
 #include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -57,7 +59,7 @@ static void expect(int sig, int n)
 		die("signal %d came %d times of %d", sig, (int)received[sig], n);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	struct sigaction sa = { .sa_handler = handler };
 	struct heap heap;
@@ -75,6 +77,8 @@ int main(void)
 			expect(ours[s], i);
 		}
 	}
+	if (argc > 1 && !await_merge(strtod(argv[1], NULL)))
+		die("nothing was merged");
 	if (heap_wrong(&heap, 0))
 		die("objects are wrong");
 	execl("/bin/sh", "sh", "-c", "grep -E '^Sig(Blk|Ign)' /proc/self/status", NULL);

@@ -12,6 +12,9 @@ sleeper=$2
 export MESH_BACKEND="${3:-helper}"
 n=0
 failed=0
+out=$(mktemp -d)
+log=$out/log
+trap 'rm -rf "$out"' EXIT
 
 # check NAME ENVIRONMENT... -- SLEEPER-ARGS...
 check()
@@ -27,15 +30,15 @@ check()
 	n=$((n + 1))
 	# shellcheck disable=SC2086 # settings are words
 	if env $settings MESH_STATS=1 MESH_VERBOSE=1 LD_PRELOAD="$lib" \
-		"$sleeper" "$@" > /tmp/sleeper.log 2>&1
+		"$sleeper" "$@" > "$log" 2>&1
 	then
 		echo "ok $n $name"
 	else
 		echo "not ok $n $name # exit code $?"
 		failed=1
-		sed 's/^/# /' /tmp/sleeper.log
+		sed 's/^/# /' "$log"
 	fi
-	grep -E '^sleeper|^libmesh: no|merged|left alone|longest|spent' /tmp/sleeper.log |
+	grep -E '^sleeper|^libmesh: no|merged|left alone|longest|spent' "$log" |
 		sed 's/^/# /'
 }
 
@@ -80,7 +83,7 @@ for protect in $protections; do
 done
 
 # Memory is short in the cgroup of a sleeper: what it has an hour for, it does at once.
-group=/sys/fs/cgroup/mesh-sleeper
+group=/sys/fs/cgroup/mesh-sleeper-$$
 
 # shellcheck disable=SC2016 # sh -c "$enter" "$group" COMMAND... - as a member of the cgroup
 enter='echo 0 > "$0/cgroup.procs" && exec "$@"'
@@ -88,10 +91,10 @@ enter='echo 0 > "$0/cgroup.procs" && exec "$@"'
 # Wait until the sleeper sleeps and a descriptor of the thread named mesh is the trigger.
 await_trigger()
 {
-	for _ in 1 2 3 4 5 6 7 8 9 10; do
+	for _ in $(seq 60); do
 		sleep 1
 		# shellcheck disable=SC2010,SC2012 # names that /proc makes
-		if grep -q asleep /tmp/sleeper.log &&
+		if grep -q asleep "$log" &&
 			ls -l /proc/"$1"/task/*/fd | grep -q "$group/memory.pressure"
 		then
 			return 0
@@ -111,22 +114,32 @@ press()
 sleep_under_pressure()
 {
 	sh -c "$enter" "$group" env MESH_PERIOD_MS=3600000 MESH_STATS=1 LD_PRELOAD="$lib" \
-		"$sleeper" -t "$seconds" -d 40 > /tmp/sleeper.log 2>&1 &
-	await_trigger $! && press
-	wait $!
+		"$sleeper" -t "$seconds" -d 40 > "$log" 2>&1 &
+	pid=$!
+	await_trigger $pid && for _ in 1 2 3 4 5 6 7 8 9 10; do
+		press
+		sleep "$seconds"
+		kill -0 $pid 2> /dev/null || break
+	done
+	wait $pid
+}
+
+# A cgroup to press. What a machine's own ones may have is not changed, a virtual machine's is.
+make_group()
+{
+	[ -z "${MESH_IN_VM:-}" ] || echo +memory > /sys/fs/cgroup/cgroup.subtree_control
+	mkdir "$group" && [ -e "$group/memory.pressure" ] && [ -e "$group/memory.high" ]
 }
 
 n=$((n + 1))
-if ! { echo +memory > /sys/fs/cgroup/cgroup.subtree_control; } 2> /dev/null ||
-	! mkdir "$group" || [ ! -e "$group/memory.pressure" ]
-then
+if ! make_group 2> /dev/null; then
 	echo "ok $n pressure # SKIP no cgroup v2 with memory and pressure of its own"
 elif sleep_under_pressure; then
 	echo "ok $n pressure"
 else
 	echo "not ok $n pressure"
 	failed=1
-	sed 's/^/# /' /tmp/sleeper.log
+	sed 's/^/# /' "$log"
 fi
 rmdir "$group" 2> /dev/null
 

@@ -27,6 +27,9 @@
 
 #define MIB	((size_t)1 << 20)
 
+/* Exit status of a child that was not scheduled in time to tell anything. */
+#define TOO_SLOW	2
+
 /* The thread that calls itself mesh, or 0. */
 static int daemon_tid(void)
 {
@@ -86,8 +89,9 @@ int pressure_open(void)
 	return pressure_allowed ? urgent_open() : -EPERM;
 }
 
-/* Slots in the caches of threads that sleep. */
+/* Slots in the caches of threads that sleep, and whether the daemon may look there. */
 static atomic_uint cached;
+static bool park_allowed = true;
 
 void tcache_forgo(void)
 {
@@ -95,7 +99,7 @@ void tcache_forgo(void)
 
 int park_open(void)
 {
-	return 0;
+	return park_allowed ? 0 : -EPERM;
 }
 
 size_t park_idle(void)
@@ -139,9 +143,9 @@ static void starts_lazily(void)
 	daemon_poke();
 	daemon_heap_grown(4 * MIB - 1024);
 	daemon_poke();
-	CHECK(!daemon_tid());
+	CHECK(!wait_for_daemon(100));
 	daemon_heap_grown(4 * MIB);
-	CHECK(!daemon_tid());
+	CHECK(!wait_for_daemon(100));
 	daemon_poke();
 	CHECK(wait_for_daemon(5000));
 	daemon_poke();
@@ -198,6 +202,8 @@ static void idle_costs_nothing(void)
 	unsigned long long before;
 
 	set_up();
+	/* it would wake up to look at the caches of threads */
+	park_allowed = false;
 	add_spans(1000);
 	start();
 	await_doze();
@@ -251,15 +257,19 @@ static void caches_end_a_doze(void)
 
 static void dirty_runs_are_purged(void)
 {
+	unsigned long purged;
+	uint64_t begun;
 	unsigned int i;
 
 	set_up();
 	for (i = 0; i < 300; i++)
 		CHECK(fake_add_dirty(&heap_arena) && fake_add_dirty(&heap_anon));
+	begun = os_now_ns();
 	start();
-	/* not at once: the program may want them back */
+	/* not at once, but after a second: the program may want them back */
 	usleep(200000);
-	CHECK(mesh_stats.pages_purged == 0);
+	purged = mesh_stats.pages_purged;
+	CHECK(purged == 0 || os_now_ns() - begun > 900000000);
 	for (i = 0; i < 500 && mesh_stats.pages_purged < 600; i++)
 		usleep(10000);
 	CHECK(mesh_stats.pages_purged == 600);
@@ -452,7 +462,8 @@ static void raw_clone(void)
 		daemon_note_free(100000);
 		CHECK(fake_add_dirty(&heap_anon));
 		CHECK(daemon_trim());
-		_exit(os_now_ns() - begun > 1000000000);
+		/* who waits does so for five seconds */
+		_exit(os_now_ns() - begun > 4500000000);
 	}
 	CHECK(exit_status(pid) == 0);
 }
@@ -709,22 +720,42 @@ static void pressure_starts_a_pass(void)
 	CHECK(mesh_stats.pages_purged == 2);
 }
 
-/* It goes on and on, but neither passes nor the daemon do so. */
-static void pressure_is_answered_once(void)
+/* One measurement, in a process and with a daemon of its own; true unless it was too slow. */
+static bool pressed_in_time(void)
 {
 	uint64_t begun = os_now_ns();
-	unsigned long long before;
-	int far = start_to_be_pressed();
+	unsigned long long before, after;
+	pid_t pid = fork();
+	int st, far;
 
+	if (pid) {
+		st = exit_status(pid);
+		CHECK(!st || st == TOO_SLOW);
+		return !st;
+	}
+	far = start_to_be_pressed();
 	urgent_send(far);
 	await_pressed();
 	usleep(100000);
 	before = status("voluntary_ctxt_switches:", 10);
 	usleep(500000);
+	after = status("voluntary_ctxt_switches:", 10);
+	/* after two seconds it may be answered again */
 	if (os_now_ns() - begun > 1900000000)
-		SKIP("too slow");
+		_exit(TOO_SLOW);
 	CHECK(mesh_stats.pressed == 1);
-	CHECK(status("voluntary_ctxt_switches:", 10) <= before + 1);
+	CHECK(after <= before + 1);
+	_exit(0);
+}
+
+/* It goes on and on, but neither passes nor the daemon do so. */
+static void pressure_is_answered_once(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < 10 && !pressed_in_time(); i++)
+		;
+	CHECK(i < 10);
 }
 
 /* The process is in another cgroup, whose descriptor takes over. */

@@ -33,6 +33,19 @@ static void set_up(unsigned int spans, unsigned int pages)
 	heap_open(&backend_memfd, spans, pages);
 }
 
+/* Is something true within half a minute? What the kernel does in its own time may take a while. */
+static bool comes_true(bool (*condition)(void))
+{
+	unsigned int i;
+
+	for (i = 0; i < 3000; i++) {
+		if (condition())
+			return true;
+		usleep(10000);
+	}
+	return false;
+}
+
 static unsigned int mappings(void)
 {
 	FILE *f = fopen("/proc/self/maps", "r");
@@ -214,6 +227,21 @@ static void written_spans_are_renewed(void)
 	heap_verify();
 }
 
+/* Does the kernel count what this process has pinned, which is something? */
+static bool pins_are_counted(void)
+{
+	FILE *f = fopen("/proc/self/status", "r");
+	char line[200];
+	long kib = 0;
+
+	CHECK(f);
+	while (fgets(line, sizeof(line), f))
+		if (sscanf(line, "VmPin: %ld", &kib) == 1)
+			break;
+	fclose(f);
+	return kib > 0;
+}
+
 /* Not while children can see it, nor while anything is pinned for long. */
 static void renewals_are_careful(void)
 {
@@ -235,10 +263,10 @@ static void renewals_are_careful(void)
 		SKIP("no io_uring");
 	CHECK(!io_uring_register_buffers(&ring, &iov, 1));
 	CHECK(!backend_memfd.begin_pass());
-	CHECK(!io_uring_unregister_buffers(&ring));
-	usleep(500000);
-	if (!backend_memfd.begin_pass())
+	if (!pins_are_counted())
 		SKIP("the kernel does not count what is pinned");
+	CHECK(!io_uring_unregister_buffers(&ring));
+	CHECK(comes_true(backend_memfd.begin_pass));
 	CHECK(!backend_memfd.begin_pass());
 	sleep(3);
 	CHECK(backend_memfd.begin_pass());
@@ -323,6 +351,11 @@ static void random_operations(void)
 	CHECK(file_kib() == 0);
 }
 
+static bool first_two_merge(void)
+{
+	return !heap_merge(0, 1);
+}
+
 /* Pinned for I/O: the span stays where the I/O goes to. */
 static void registered_buffers(void)
 {
@@ -349,8 +382,8 @@ static void registered_buffers(void)
 	CHECK(!io_uring_wait_cqe(&ring, &cqe) && cqe->res == (int)SLOT_SIZE);
 	CHECK(!memcmp(slot_at(0, 5), block, sizeof(block)));
 	io_uring_queue_exit(&ring);
-	usleep(300000);
-	CHECK(!heap_merge(0, 1));
+	/* the kernel lets go of the buffers later */
+	CHECK(comes_true(first_two_merge));
 	heap_verify();
 }
 
@@ -391,33 +424,57 @@ static int open_direct(void)
 	return fd;
 }
 
+/* Anew, with two slots in use that a read of 512 bytes fills. */
+static void renew_read_span(void)
+{
+	CHECK(!heap_kill(0));
+	heap_mark(0, 0);
+	heap_mark(0, 1);
+}
+
+/* Merge the span that is read into with @other, either way round. */
+static int merge_while_reading(int fd, unsigned int other, bool from)
+{
+	unsigned long before = atomic_load(&done);
+	pthread_t t;
+	int ret;
+
+	atomic_store(&stop, false);
+	CHECK(!pthread_create(&t, NULL, read_directly, (void *)(long)fd));
+	while (atomic_load(&done) == before)
+		usleep(10);
+	ret = from ? heap_merge(0, other) : heap_merge(other, 0);
+	before = atomic_load(&done);
+	while (atomic_load(&done) < before + 10)
+		usleep(10);
+	atomic_store(&stop, true);
+	pthread_join(t, NULL);
+	return ret;
+}
+
+/* A read that is in progress, or that begins later, does not miss the span. */
 static void direct_reads(void)
 {
-	int fd = open_direct();
-	unsigned int i;
-	pthread_t t;
+	unsigned int i, merged = 0, pinned = 0;
+	int ret, fd = open_direct();
 
 	if (fd < 0)
 		SKIP("no direct I/O in this directory");
 	set_up(64, 1);
-	for (i = 1; i < 64; i++)
-		heap_fill(i, 3 + i % 12);
 	if (pread(fd, slot_at(0, 0), 512, 0) != 512)
 		SKIP("no direct I/O of 512 bytes here");
-	CHECK(!pthread_create(&t, NULL, read_directly, (void *)(long)fd));
-	for (i = 0; i < 20000 && atomic_load(&done) < 4000; i++) {
+	for (i = 0; i < 3000 && (i < 300 || !merged || !pinned); i++) {
 		unsigned int other = 1 + test_random() % 63;
 
-		if (heap_may_merge(0, other))
-			heap_merge(other, 0);
-		usleep(100);
-		if (i % 16 == 15)
-			CHECK(!heap_kill(other));
+		renew_read_span();
+		heap_fill(other, 3 + i % 12);
+		ret = merge_while_reading(fd, other, i % 2);
+		CHECK(ret == 0 || ret == -EBUSY || ret == -EAGAIN);
+		merged += !ret;
+		pinned += ret == -EBUSY;
+		CHECK(!heap_kill(other));
 	}
-	atomic_store(&stop, true);
-	pthread_join(t, NULL);
-	CHECK(atomic_load(&done) > 100);
-	heap_verify();
+	CHECK(merged && pinned);
 }
 
 /* A pipe that refers to a page has what was in it, whatever becomes of the address. */
@@ -696,6 +753,11 @@ static void *touch(void *page)
 	return NULL;
 }
 
+static bool was_touched(void)
+{
+	return touched;
+}
+
 /*
  * To watch a span in two mappings the second one has to be cut, and cannot be. The first one
  * must not stay watched, then: whoever touches that would wait for ever.
@@ -715,9 +777,7 @@ static void half_watched(void)
 	use_up_mappings(0);
 	CHECK(heap_merge(2, 1) < 0);
 	may_touch = true;
-	for (int i = 0; i < 200 && !touched; i++)
-		usleep(10000);
-	CHECK(touched);
+	CHECK(comes_true(was_touched));
 	pthread_join(t, NULL);
 	heap_verify();
 }
@@ -747,9 +807,7 @@ static void forbidden_in_a_renewal(void)
 	CHECK(heap_renew(0));
 	CHECK(backend_memfd.ended());
 	may_touch = true;
-	for (int i = 0; i < 200 && !touched; i++)
-		usleep(10000);
-	CHECK(touched);
+	CHECK(comes_true(was_touched));
 	pthread_join(t, NULL);
 	CHECK(!heap_renew(1));
 	write_everywhere();
@@ -1053,22 +1111,38 @@ static void renewals_under_writers(void)
 	CHECK(renewed && refused);
 }
 
+/* May somebody without privileges use userfaultfd for faults of system calls? */
+static const char *everybody_may(void)
+{
+	FILE *f = fopen("/proc/sys/vm/unprivileged_userfaultfd", "r");
+	int c = f ? fgetc(f) : '0';
+	bool usable, root = !geteuid();
+
+	if (f)
+		fclose(f);
+	if (c != '0')
+		return "unprivileged_userfaultfd is set";
+	CHECK(!root || !seteuid(65534));
+	usable = !faccessat(AT_FDCWD, "/dev/userfaultfd", R_OK | W_OK, AT_EACCESS);
+	CHECK(!root || !seteuid(0));
+	return usable ? "everybody may use /dev/userfaultfd" : NULL;
+}
+
 /* Who may not have faults of system calls served must not merge. */
 static void unprivileged(void)
 {
-	pid_t pid = geteuid() ? 0 : fork();
-	FILE *f = fopen("/proc/sys/vm/unprivileged_userfaultfd", "r");
+	const char *reason = everybody_may();
+	pid_t pid;
 
-	if (f && fgetc(f) != '0')
-		SKIP("unprivileged_userfaultfd is set");
+	if (reason)
+		SKIP("%s", reason);
+	pid = geteuid() ? 0 : fork();
 	if (pid) {
 		join_child(pid);
 		return;
 	}
 	if (!geteuid())
 		CHECK(!setresuid(65534, 65534, 65534));
-	if (!access("/dev/userfaultfd", R_OK | W_OK))
-		SKIP("everybody may use /dev/userfaultfd");
 	options.verbose = 1;
 	CHECK(backend_memfd.mesh_open() == -EPERM);
 	_exit(0);

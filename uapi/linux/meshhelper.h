@@ -158,7 +158,9 @@ struct meshhelper_pair {
  * @reserved2: zero
  *
  * The ioctl itself fails only when the batch as a whole makes no sense (-EINVAL,
- * -EFAULT); what became of each pair is in its @result.
+ * -EFAULT) or there is no memory for a copy of it (-ENOMEM); what became of each
+ * pair is in its @result. -EFAULT may also mean that results could not be written
+ * back: pairs may have been merged then. With the other two nothing was done.
  */
 struct meshhelper_batch {
 	__u64 pairs;

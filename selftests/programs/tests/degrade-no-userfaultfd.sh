@@ -2,8 +2,10 @@
 # SPDX-FileCopyrightText: The Mesh authors
 # shellcheck shell=bash source=selftests/programs/lib.sh
 #
-# userfaultfd refused: the program runs and meshes all the same, by the other way to
-# keep writers out, and one line names userfaultfd and why.
+# timeout: 180
+#
+# userfaultfd refused: the program runs, and with the module it meshes all the same, by the
+# other way to keep writers out; one line names userfaultfd and why.
 
 . "$PROGRAMS/lib.sh"
 . "$PROGRAMS/degrade.sh"

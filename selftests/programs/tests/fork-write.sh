@@ -3,7 +3,7 @@
 # shellcheck shell=bash source=selftests/programs/lib.sh
 #
 # trap: fork with writers
-# timeout: 60
+# timeout: 120
 #
 # A process forks while its threads write: no child sees a write of the parent or of
 # another child, no parent a write of a child, and both can go on allocating.
@@ -11,5 +11,5 @@
 . "$PROGRAMS/lib.sh"
 
 watch_merges
-mesh "$HELPERS/fork-write" "$(pick 60 20)" 30
+mesh "$HELPERS/fork-write" "$(pick 60 20)" "$(patience)"
 must_have_merged

@@ -2,7 +2,7 @@
 # SPDX-FileCopyrightText: The Mesh authors
 # shellcheck shell=bash source=selftests/programs/lib.sh
 #
-# timeout: 60
+# timeout: 120
 #
 # A heap full of holes, rewritten by threads while it is meshed: every byte right, and
 # with the module less memory than before.
@@ -11,7 +11,7 @@
 
 watch_merges
 mesh "$BENCH/fragment" --objects "$(pick 300000 100000)" --max 256 --free 80 --writers 2 \
-	--idle "$(pick 4 8)" | tee out
+	--until-merged "$(patience)" --idle "$(pick 4 8)" | tee out
 must_have_merged
 
 # A page that is written to all the time is not merged for long by memfd.

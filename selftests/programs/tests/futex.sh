@@ -3,7 +3,7 @@
 # shellcheck shell=bash source=selftests/programs/lib.sh
 #
 # trap: shared futexes
-# timeout: 60
+# timeout: 600
 #
 # Threads that wait on futexes in the heap which are not marked private, directly and
 # through std::promise and std::async, lose no wake-up when the pages are merged meanwhile.

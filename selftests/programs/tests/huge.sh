@@ -4,7 +4,7 @@
 #
 # trap: huge pages
 # slow
-# timeout: 60
+# timeout: 180
 #
 # With transparent huge pages always on, of anonymous and of shared memory, heaps are meshed
 # and give memory back, and every byte is right.

@@ -4,7 +4,7 @@
 #
 # trap: no free, no meshing
 # slow
-# timeout: 60
+# timeout: 180
 #
 # A process that has freed most of its objects and then sleeps gets smaller by itself.
 

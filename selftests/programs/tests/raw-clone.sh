@@ -3,7 +3,7 @@
 # shellcheck shell=bash source=selftests/programs/lib.sh
 #
 # trap: forks without handlers
-# timeout: 90
+# timeout: 150
 #
 # Forks by system call, without the handlers of the C library, while the heap is meshed:
 # the child has all of it as it was, and the parent nothing of what the child writes.
@@ -12,5 +12,5 @@
 
 export MESH_START_KIB=0 MESH_PERIOD_MS=1
 watch_merges
-mesh "$HELPERS/raw-clone" "$(pick 100 15)"
+mesh "$HELPERS/raw-clone" "$(pick 100 15)" "$(patience)"
 must_have_merged

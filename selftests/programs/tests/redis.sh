@@ -2,7 +2,7 @@
 # SPDX-FileCopyrightText: The Mesh authors
 # shellcheck shell=bash source=selftests/programs/lib.sh
 #
-# timeout: 90
+# timeout: 180
 #
 # redis-server: the benchmark's commands, then fill, evict and refill while a child
 # saves a snapshot (fork with a large heap under writes). Every value is read back, in
@@ -55,6 +55,17 @@ wait_for_snapshot()
 	[ -s a.rdb ] || fail "there is no snapshot"
 }
 
+await_merge()
+{
+	local try
+
+	for try in $(seq "$(patience)"); do
+		sleep 1
+		! has_merged $server || break
+	done
+	echo "info: merged after $try s"
+}
+
 watch_merges
 start a "$PRELOAD" --maxmemory $((keys * 150)) --maxmemory-policy allkeys-lru
 redis-benchmark -s "$PWD/a.sock" -q -n "$(pick 10000 1000)" -c 10 -r 1000 -d 100 \
@@ -67,7 +78,7 @@ load a fill1
 cli a bgsave >/dev/null
 load a fill2
 wait_for_snapshot
-sleep 3
+await_merge
 load a verify
 cli a shutdown nosave || true
 wait $server || fail "redis-server ended badly: $(tail -n 5 a.log)"

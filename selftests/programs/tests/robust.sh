@@ -3,7 +3,7 @@
 # shellcheck shell=bash source=selftests/programs/lib.sh
 #
 # trap: shared futexes
-# timeout: 120
+# timeout: 300
 #
 # Threads that wait for robust mutexes in the heap, whose futexes the C library never marks
 # private, get them when pages have been merged meanwhile.

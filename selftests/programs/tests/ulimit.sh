@@ -4,6 +4,7 @@
 #
 # trap: address space limits
 # slow
+# timeout: 120
 #
 # Under ulimit -v, which a library that reserves address space runs into, programs start and
 # work, and a heap full of holes is meshed.
@@ -14,6 +15,7 @@ need python3
 ulimit -v 400000
 export MESH_START_KIB=0
 watch_merges
-mesh "$BENCH/fragment" --objects 60000 --free 80 --max 256 --idle 3 --trim
+mesh "$BENCH/fragment" --objects 60000 --free 80 --max 256 --idle 0 --trim \
+	--until-merged "$(patience)"
 must_have_merged
 [ "$(mesh python3 -c 'print(sum(range(1000)))')" = 499500 ] || fail "python3"

@@ -12,6 +12,8 @@ set -u
 here=$(dirname "$(readlink -f "$0")")
 vm=$here/../vm.sh
 count=0
+# shellcheck source=selftests/vm/kernels.sh
+. "$here/../kernels.sh"
 
 load='stress-ng --quiet --malloc 1 --vm 1 --vm-bytes 64m --fork 1 --shm 1 --futex 1 --timeout 15'
 
@@ -45,9 +47,9 @@ if [ $# -gt 0 ]; then
 	clean "$1" 1200
 	exit
 fi
-echo '1..7'
-for kernel in 6.12 6.1 7.3; do
-	clean $kernel 120
+echo "1..$((${#kernels[@]} + 4))"
+for kernel in "${kernels[@]}"; do
+	clean "$kernel" 600
 done
 expect 'exit code of the command' 7 --no-module -- sh -c 'exit 7'
 expect 'kernel crash is noticed' 125 --no-module -- sh -c 'echo c > /proc/sysrq-trigger'
