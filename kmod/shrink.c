@@ -48,8 +48,8 @@ static struct list_lru mh_shrink_lru;
 static bool mh_shrink_ready;
 
 /*
- * Many entries may have been made and removed since they were last looked for. What can be reclaimed
- * are pages, each of which a few indices show.
+ * Many entries may have been made and removed since they were last looked for. What can be
+ * reclaimed are pages, each of which a few indices show.
  *
  * Context: the list's lock held, so the family is there: mh_shrink_forget() takes it.
  */

@@ -351,6 +351,118 @@ TEST_F(pins, registered_buffer)
 	free(disk);
 }
 
+/**
+ * struct line - processes that follow each other, each the child of one that has ended
+ * @a: arena of the first of them, with one page
+ * @step: told by a child when its parent may end
+ * @result: told by the last when all went well
+ */
+struct line {
+	struct arena a;
+	int step[2];
+	int result[2];
+};
+
+/* A process that ends gives up its arena before its children notice. */
+static void outlive(pid_t parent)
+{
+	while (getppid() == parent)
+		usleep(1000);
+}
+
+/* The child of the one that goes on as @go_on(); ends when @go_on() says so. */
+static void __attribute__((noreturn)) be_followed(struct line *line,
+						  void (*go_on)(struct line *line, pid_t parent))
+{
+	pid_t parent = getpid();
+
+	if (!fork()) {
+		alarm(scaled_alarm(60));
+		go_on(line, parent);
+		_exit(0);
+	}
+	hear(line->step[0]);
+	_exit(0);
+}
+
+/* What is being read into the page while its layer changes has to get there. */
+static void fourth(struct line *line, pid_t parent)
+{
+	char *page = page_at(&line->a, 0);
+	struct pin pin = { 0 };
+
+	memset(page, '4', PAGE);
+	pin_start(&pin, page);
+	tell(line->step[1]);
+	outlive(parent);
+	madvise(page, PAGE, MADV_DONTNEED);
+	page[2 * SLOT] = 'x';
+	if (pin_end(&pin, 'w') == SLOT && all_bytes(page, SLOT, 'w') && page[2 * SLOT] == 'x')
+		tell(line->result[1]);
+}
+
+/* Its other child keeps the layers apart until the page is pinned. */
+static void third(struct line *line, pid_t parent)
+{
+	char *page = page_at(&line->a, 0);
+	pid_t self = getpid(), other;
+
+	touch(page);
+	memset(page, '3', PAGE);
+	other = fork();
+	if (!other) {
+		pause();
+		_exit(0);
+	}
+	tell(line->step[1]);
+	outlive(parent);
+	if (!fork()) {
+		alarm(scaled_alarm(60));
+		fourth(line, self);
+		_exit(0);
+	}
+	hear(line->step[0]);
+	kill(other, SIGKILL);
+	exit_code(other);
+}
+
+static void second(struct line *line, pid_t parent)
+{
+	memset(page_at(&line->a, 0), '2', PAGE);
+	tell(line->step[1]);
+	outlive(parent);
+	be_followed(line, third);
+}
+
+static void first(struct line *line)
+{
+	line->a = arena_open(1, MESHHELPER_MERGE_ZAP);
+	memset(line->a.base, '1', PAGE);
+	be_followed(line, second);
+}
+
+/*
+ * A slot that a process has looked through to goes, and a later child gets its number anew and
+ * then its ancestor's layer: nobody has looked through to that slot.
+ */
+TEST_F_TIMEOUT(pins, slot_of_ancestor, 100)
+{
+	struct line line;
+	char c;
+
+	ASSERT_EQ(0, pipe(line.step));
+	ASSERT_EQ(0, pipe(line.result));
+	if (!fork())
+		first(&line);
+	close(line.step[1]);
+	close(line.result[1]);
+	EXPECT_EQ(1, read(line.result[0], &c, 1));
+	close(line.step[0]);
+	close(line.result[0]);
+	while (wait(NULL) > 0)
+		;
+}
+
 /*
  * The disk writes into slots of pages that are being merged: one read at a time, and by
  * io_uring many. When all pairs of a round are merged, every slot must have what was read

@@ -269,6 +269,23 @@ TEST_F(relatives, fork_without_lost_page)
 	EXPECT_EQ(0, exit_code(pid));
 }
 
+/* So is what was lost for both, and nothing else; whoever has ever had a page pinned may fork. */
+TEST_F(relatives, fork_with_lost_page)
+{
+	char byte;
+	struct iovec local = { &byte, 1 }, remote = { self->a.base, 1 };
+	pid_t pid;
+
+	memset(self->a.base, 'p', 3 * PAGE);
+	ASSERT_EQ(1, process_vm_readv(getpid(), &local, 1, &remote, 1, 0));
+	if (!lose_page(page_at(&self->a, 1)))
+		SKIP(return, "the kernel does not handle memory errors");
+	pid = fork();
+	if (!pid)
+		_exit(peek(page_at(&self->a, 0)) != 'p' || peek(page_at(&self->a, 2)) != 'p');
+	EXPECT_EQ(0, exit_code(pid));
+}
+
 /* A multiple of 8, as much as this kernel can take. */
 #define RACE_PAGES	(scaled(512) * 8UL)
 

@@ -86,8 +86,8 @@ build()
 	quietly make -s -C "$source" O="$obj" KCONFIG_ALLCONFIG="$wanted" allnoconfig
 	quietly make -s -C "$source" O="$obj" olddefconfig
 	check_config "$wanted" "$obj/.config"
-	# Data races are looked for in what is built against it, and not in itself: it has those that are
-	# meant to be, and few of its accesses would be those of a module.
+	# Data races are looked for in what is built against it, and not in itself: it has those
+	# that are meant to be, and few of its accesses would be those of a module.
 	quietly make -C "$obj" -j "$(nproc)" KCSAN_SANITIZE=n bzImage modules
 	quietly make -s -C "$obj" INSTALL_MOD_PATH="$dir/root" modules_install
 	rm -f "$dir"/root/lib/modules/*/{build,source}
