@@ -28,6 +28,7 @@
 #include "backend.h"
 #include "daemon.h"
 #include "fdtable.h"
+#include "lock.h"
 #include "mesher.h"
 #include "message.h"
 #include "options.h"
@@ -157,6 +158,7 @@ static void *daemon_main(void *unused)
 	int kick_fd;
 
 	tcache_forgo();
+	lock_only_in_mesh(true);
 	os_prctl_name("mesh");
 	kick_fd = prepare();
 	if (kick_fd >= 0) {
@@ -165,6 +167,7 @@ static void *daemon_main(void *unused)
 		atomic_store(&state, RUNNING);
 		pace_run(kick_fd);
 	}
+	lock_only_in_mesh(false);
 	turn_off();
 	return unused;
 }
@@ -239,16 +242,17 @@ void daemon_start(void)
 	errno = saved_errno;
 }
 
+/* The state is also in children of a bare fork: the daemon is not theirs, and perhaps no more. */
 void daemon_kick(void)
 {
-	if (atomic_load(&state) == RUNNING)
+	if (atomic_load(&state) == RUNNING && at_home())
 		os_tgkill(atomic_load(&home), atomic_load(&daemon_tid), KICK);
 }
 
-/* Of all that see enough freed, one kicks. */
+/* Of all that see enough freed, one kicks. A child of vfork() leaves that to its parent. */
 void daemon_wake(void)
 {
-	if (atomic_exchange(&daemon_wake_at, ULONG_MAX) != ULONG_MAX)
+	if (at_home() && atomic_exchange(&daemon_wake_at, ULONG_MAX) != ULONG_MAX)
 		daemon_kick();
 }
 

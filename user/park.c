@@ -195,6 +195,7 @@ void park_abandon(void)
 		leave_list();
 	if (no_forks)
 		allow_forks();
+	lock_only_in_mesh(false);
 }
 
 /* The first idle or dead cache that was not visited in this look is; false if there is none. */

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <sys/mman.h>
 
+#include "mesher.h"
 #include "os.h"
 #include "region.h"
 #include "slots.h"
@@ -215,7 +216,7 @@ static bool may_punch(const struct file *f)
 	return f->fd < 0 || witness_none_since(f->epoch);
 }
 
-/* Slots for which it is asked together whether relatives see them. */
+/* Slots for which it is asked together whether relatives see them; forks wait meanwhile. */
 #define TIDY_BATCH	64
 
 /**
@@ -252,7 +253,7 @@ static void give_back(const struct file *f, const struct unused *u)
  * Find first, then ask: what becomes unused while others are given back may have been shown
  * when a relative was forked. Returns false if there are relatives.
  */
-static bool tidy_some(unsigned int i, uint32_t *from, uint32_t end)
+static bool give_some_back(unsigned int i, uint32_t *from, uint32_t end)
 {
 	struct unused found[TIDY_BATCH];
 	unsigned int j, n = find_unused(i, from, end, found);
@@ -264,23 +265,37 @@ static bool tidy_some(unsigned int i, uint32_t *from, uint32_t end)
 	return true;
 }
 
-static void tidy_slots(unsigned int i)
+/* One step; whether there may be more to do. */
+static bool tidy_some(unsigned int i, uint32_t *from)
 {
 	uint32_t end = atomic_load_explicit(&region.arena_pages, memory_order_relaxed);
-	uint32_t from = 0;
+	bool more;
 
-	while (from < end && slots_nr_unused(i) && tidy_some(i, &from, end))
-		;
+	mesher_lock();
+	more = *from < end && slots_nr_unused(i) && give_some_back(i, from, end);
+	mesher_unlock();
+	return more;
 }
 
+static void drop_if_empty(unsigned int i)
+{
+	mesher_lock();
+	if (i != current && !slots_nr_used(i) && !slots_nr_unused(i))
+		drop_file(i);
+	mesher_unlock();
+}
+
+/* In steps: forks wait. */
 void store_tidy(void)
 {
 	for (unsigned int i = 1; i < SLOT_FILES; i++) {
+		uint32_t from = 0;
+
 		if (!files[i].epoch)
 			continue;
-		tidy_slots(i);
-		if (i != current && !slots_nr_used(i) && !slots_nr_unused(i))
-			drop_file(i);
+		while (tidy_some(i, &from))
+			;
+		drop_if_empty(i);
 	}
 }
 

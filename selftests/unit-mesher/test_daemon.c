@@ -792,6 +792,24 @@ static void pressure_option(void)
 	CHECK(pressure_opens == 0);
 }
 
+/* The daemon that a child of a bare fork knows of is its parent's, or somebody else by now. */
+static void raw_children_do_not_kick(void)
+{
+	pid_t pid;
+
+	set_up();
+	start();
+	await_doze();
+	pid = syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
+	if (!pid) {
+		filter(SYS_tgkill, true, 0, SECCOMP_RET_KILL_PROCESS, 0);
+		daemon_note_free(100000);
+		daemon_kick();
+		_exit(0);
+	}
+	CHECK(exit_status(pid) == 0);
+}
+
 static const struct test_case cases[] = {
 	{ "starts_lazily", starts_lazily },
 	{ "option_keeps_it_off", option_keeps_it_off },
@@ -822,6 +840,7 @@ static const struct test_case cases[] = {
 	{ "pressure_group_goes", pressure_group_goes },
 	{ "pressure_refused", pressure_refused },
 	{ "pressure_option", pressure_option },
+	{ "raw_children_do_not_kick", raw_children_do_not_kick },
 };
 
 TEST_MAIN(cases)

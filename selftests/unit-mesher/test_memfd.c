@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "deny.h"
+#include "lock.h"
 #include "options.h"
 #include "os.h"
 #include "small_heap.h"
@@ -1193,6 +1194,18 @@ static void fork_while_tidying(void)
 	heap_verify();
 }
 
+/* Other locks are taken under the mesh lock only, all that some forks wait for: lock.c looks. */
+static void tidying_keeps_forks_out(void)
+{
+	set_up(4, 1);
+	heap_fill_diagonal();
+	CHECK(!heap_merge(0, 1));
+	CHECK(!heap_kill(0) && !heap_kill(1));
+	lock_only_in_mesh(true);
+	backend_memfd.tidy();
+	CHECK(file_kib() == 0);
+}
+
 static const struct test_case cases[] = {
 	{ "two_share_a_page", two_share_a_page },
 	{ "groups_grow", groups_grow },
@@ -1224,6 +1237,7 @@ static const struct test_case cases[] = {
 	{ "renewals_under_writers", renewals_under_writers },
 	{ "unprivileged", unprivileged },
 	{ "fork_while_tidying", fork_while_tidying },
+	{ "tidying_keeps_forks_out", tidying_keeps_forks_out },
 };
 
 TEST_MAIN(cases)
