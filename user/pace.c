@@ -38,6 +38,7 @@
 #include "pace.h"
 #include "park.h"
 #include "pressure.h"
+#include "proc.h"
 
 #define MSEC		1000000ULL
 #define SECOND		(1000 * MSEC)
@@ -66,6 +67,9 @@
 
 /* Between two answers to pressure, at least. */
 #define RELIEF_PAUSE	(2 * SECOND)
+
+/* In a doze, between two looks at whether the main thread is still there. */
+#define LONGEST_SLEEP	(128 * SECOND)
 
 /* A doze ends after this, and after more each time, where merges do not last. */
 #define FIRST_DOZE	(4 * SECOND)
@@ -329,6 +333,15 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 }
 
 /*
+ * A main thread that ends by a system call of its own making does not tell, and there need not
+ * be others: who counts them counts those of io_uring, too.
+ */
+static bool main_has_ended(void)
+{
+	return proc_number("/proc/self/status", "\nState:\tZ") >= 0;
+}
+
+/*
  * Sleep, with a timer for what has to be looked at only. daemon_wake_at is raised before
  * daemon_frees is looked at, daemon_note_free() does it the other way round: one of the two
  * notices.
@@ -342,9 +355,11 @@ static void doze(struct pace *p)
 	while (!urgent(p) && now < end &&
 	       atomic_load(&daemon_wake_at) != ULONG_MAX &&
 	       (long)(atomic_load(&daemon_frees) - wake_at) < 0) {
-		next = earlier(end, p->look_at);
-		wait_once(p, next == LOOP_FOREVER ? next : next > now ? next - now : 0);
+		next = earlier(earlier(end, p->look_at), now + LONGEST_SLEEP);
+		wait_once(p, next > now ? next - now : 0);
 		look_if_due(p);
+		if (main_has_ended())
+			atomic_store(&mesher_quit, true);
 		now = os_now_ns();
 	}
 	atomic_store(&daemon_wake_at, ULONG_MAX);

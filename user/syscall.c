@@ -17,7 +17,7 @@
  * is, so no span may be on its way to another place.
  *
  * And threads end, without their destructors: from then on the daemon must not write to
- * their memory.
+ * their memory, and if it is the main thread the daemon must not be left alone.
  *
  * No state.
  */
@@ -104,8 +104,10 @@ long mesh_syscall(long nr, long a, long b, long c, long d, long e, long f)
 
 	if (nr == __NR_futex)
 		b = futex_op((const void *)a, b, (const void *)e);
-	if (nr == __NR_exit)
+	if (nr == __NR_exit) {
 		tcache_thread_leaves();
+		daemon_thread_leaves();
+	}
 	if (is_fork(nr, a, b))
 		ret = fork_between_steps(nr, a, b, c, d, e, f);
 	else

@@ -792,6 +792,43 @@ static void pressure_option(void)
 	CHECK(pressure_opens == 0);
 }
 
+/* A process with a daemon, whose only other thread ends with status 7 without destructors. */
+static void ends_by_exit_call(bool tell)
+{
+	pid_t pid;
+	int st, i;
+
+	set_up();
+	pid = fork();
+	if (!pid) {
+		start();
+		if (tell) {
+			await_doze();
+			usleep(1500000);
+			daemon_thread_leaves();
+		}
+		syscall(SYS_exit, 7);
+	}
+	for (i = 0; i < 1000 && !waitpid(pid, &st, WNOHANG); i++)
+		usleep(10000);
+	if (i == 1000)
+		kill(pid, SIGKILL);
+	CHECK(i < 1000);
+	CHECK(WIFEXITED(st));
+	if (tell)
+		CHECK(WEXITSTATUS(st) == 7);
+}
+
+static void main_thread_leaves(void)
+{
+	ends_by_exit_call(true);
+}
+
+static void main_thread_is_gone(void)
+{
+	ends_by_exit_call(false);
+}
+
 /* The daemon that a child of a bare fork knows of is its parent's, or somebody else by now. */
 static void raw_children_do_not_kick(void)
 {
@@ -841,6 +878,8 @@ static const struct test_case cases[] = {
 	{ "pressure_refused", pressure_refused },
 	{ "pressure_option", pressure_option },
 	{ "raw_children_do_not_kick", raw_children_do_not_kick },
+	{ "main_thread_leaves", main_thread_leaves },
+	{ "main_thread_is_gone", main_thread_is_gone },
 };
 
 TEST_MAIN(cases)
