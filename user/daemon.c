@@ -166,6 +166,9 @@ static void *daemon_main(void *unused)
 	tcache_forgo();
 	lock_only_in_mesh(true);
 	atomic_store(&daemon_tid, os_gettid());
+	/* What the thread that happened to start us was made is not for us. */
+	os_leave_real_time();
+	os_share_processors(os_getpid());
 	os_prctl_name("mesh");
 	kick_fd = prepare();
 	if (kick_fd >= 0) {
@@ -213,8 +216,6 @@ static int create_daemon(void)
 	if (err)
 		return err;
 	pthread_attr_setstacksize(&attr, STACK_SIZE);
-	/* The policy of the thread that happens to start it, real time say, is not ours. */
-	pthread_attr_setinheritsched(&attr, PTHREAD_EXPLICIT_SCHED);
 	err = create_thread(&thread, &attr);
 	pthread_attr_destroy(&attr);
 	return err;

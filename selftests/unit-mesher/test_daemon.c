@@ -792,6 +792,50 @@ static void pressure_option(void)
 	CHECK(pressure_opens == 0);
 }
 
+static void *start_it(void *unused)
+{
+	start();
+	return unused;
+}
+
+/* Some processor, if there are others; false if this is the only one. */
+static bool choose_processor(const cpu_set_t *all, cpu_set_t *one)
+{
+	int cpu = 0;
+
+	while (!CPU_ISSET(cpu, all))
+		cpu++;
+	CPU_ZERO(one);
+	CPU_SET(cpu, one);
+	return !CPU_EQUAL(all, one);
+}
+
+/* A thread for one processor and of real time is what starts the daemon. */
+static void started_by_real_time(void)
+{
+	const struct sched_param param = { .sched_priority = 1 };
+	cpu_set_t all, one, its;
+	pthread_attr_t attr;
+	pthread_t t;
+
+	CHECK(!sched_getaffinity(0, sizeof(all), &all));
+	if (!choose_processor(&all, &one))
+		SKIP("there is one processor only");
+	set_up();
+	CHECK(!pthread_attr_init(&attr));
+	CHECK(!pthread_attr_setaffinity_np(&attr, sizeof(one), &one));
+	CHECK(!pthread_attr_setinheritsched(&attr, PTHREAD_EXPLICIT_SCHED));
+	CHECK(!pthread_attr_setschedpolicy(&attr, SCHED_FIFO));
+	CHECK(!pthread_attr_setschedparam(&attr, &param));
+	if (pthread_create(&t, &attr, start_it, NULL))
+		SKIP("threads of real time are not allowed");
+	pthread_join(t, NULL);
+	await_doze();
+	CHECK(sched_getscheduler(daemon_tid()) == SCHED_OTHER);
+	CHECK(!sched_getaffinity(daemon_tid(), sizeof(its), &its));
+	CHECK(CPU_EQUAL(&its, &all));
+}
+
 /* A process with a daemon, whose only other thread ends with status 7 without destructors. */
 static void ends_by_exit_call(bool tell)
 {
@@ -880,6 +924,7 @@ static const struct test_case cases[] = {
 	{ "raw_children_do_not_kick", raw_children_do_not_kick },
 	{ "main_thread_leaves", main_thread_leaves },
 	{ "main_thread_is_gone", main_thread_is_gone },
+	{ "started_by_real_time", started_by_real_time },
 };
 
 TEST_MAIN(cases)
