@@ -28,6 +28,7 @@
 #include "backend.h"
 #include "daemon.h"
 #include "fdtable.h"
+#include "lock.h"
 #include "mesher.h"
 #include "message.h"
 #include "options.h"
@@ -53,6 +54,9 @@
 /* How long a trim waits for its pass. */
 #define TRIM_PATIENCE	(5 * SECOND)
 
+/* How long a main thread that is about to end waits for the daemon's end. */
+#define END_PATIENCE_MS	1000
+
 /* Before malloc tries again to start a thread, and before a child has one. */
 #define RETRY_AFTER	(10 * SECOND)
 #define CHILD_AFTER	SECOND
@@ -73,13 +77,16 @@ static _Atomic enum daemon_state state;
 /* The process whose daemon this is about: not that of a raw clone or a vfork. */
 static atomic_int home;
 
-/* Valid while RUNNING. */
+/* Valid from RUNNING on. */
 static atomic_int daemon_tid;
 static pthread_t daemon_thread;
 
 /* Trims that were asked for and that are done; the second is a futex. */
 static _Atomic uint32_t trims_asked;
 static _Atomic uint32_t trims_done;
+
+/* Is this the thread that the process began with? To know it without a system call. */
+static MESH_TLS bool is_main;
 
 /* Until then only a trim starts a daemon. */
 static _Atomic uint64_t start_after;
@@ -157,14 +164,19 @@ static void *daemon_main(void *unused)
 	int kick_fd;
 
 	tcache_forgo();
+	lock_only_in_mesh(true);
+	atomic_store(&daemon_tid, os_gettid());
+	/* What the thread that happened to start us was made is not for us. */
+	os_leave_real_time();
+	os_share_processors(os_getpid());
 	os_prctl_name("mesh");
 	kick_fd = prepare();
 	if (kick_fd >= 0) {
 		daemon_thread = pthread_self();
-		atomic_store(&daemon_tid, os_gettid());
 		atomic_store(&state, RUNNING);
 		pace_run(kick_fd);
 	}
+	lock_only_in_mesh(false);
 	turn_off();
 	return unused;
 }
@@ -204,8 +216,6 @@ static int create_daemon(void)
 	if (err)
 		return err;
 	pthread_attr_setstacksize(&attr, STACK_SIZE);
-	/* The policy of the thread that happens to start it, real time say, is not ours. */
-	pthread_attr_setinheritsched(&attr, PTHREAD_EXPLICIT_SCHED);
 	err = create_thread(&thread, &attr);
 	pthread_attr_destroy(&attr);
 	return err;
@@ -239,16 +249,17 @@ void daemon_start(void)
 	errno = saved_errno;
 }
 
+/* The state is also in children of a bare fork: the daemon is not theirs, and perhaps no more. */
 void daemon_kick(void)
 {
-	if (atomic_load(&state) == RUNNING)
+	if (atomic_load(&state) == RUNNING && at_home())
 		os_tgkill(atomic_load(&home), atomic_load(&daemon_tid), KICK);
 }
 
-/* Of all that see enough freed, one kicks. */
+/* Of all that see enough freed, one kicks. A child of vfork() leaves that to its parent. */
 void daemon_wake(void)
 {
-	if (atomic_exchange(&daemon_wake_at, ULONG_MAX) != ULONG_MAX)
+	if (at_home() && atomic_exchange(&daemon_wake_at, ULONG_MAX) != ULONG_MAX)
 		daemon_kick();
 }
 
@@ -337,6 +348,35 @@ void daemon_thread_exit(void)
 	pthread_join(daemon_thread, NULL);
 }
 
+/* Any thread may load the library. */
+__attribute__((constructor)) static void mark_main(void)
+{
+	is_main = os_gettid() == os_getpid();
+}
+
+static bool has_ended(void)
+{
+	return atomic_load(&state) == OFF &&
+	       os_tgkill(os_getpid(), atomic_load(&daemon_tid), 0) == -ESRCH;
+}
+
+/*
+ * A thread may be allowed no other system call than its end (strict seccomp); one that has a
+ * daemon to send away makes some.
+ */
+void daemon_thread_leaves(void)
+{
+	enum daemon_state s = atomic_load(&state);
+
+	if (!is_main || s == ABSENT || s == OFF || os_gettid() != atomic_load(&home))
+		return;
+	atomic_store(&mesher_quit, true);
+	daemon_kick();
+	/* Since Linux 5.18 a process has the status of the thread that ends last. */
+	for (unsigned int i = 0; i < END_PATIENCE_MS && !has_ended(); i++)
+		os_sleep_ns(1000000);
+}
+
 void daemon_fork_prepare(void)
 {
 	mesher_fork_prepare();
@@ -356,6 +396,7 @@ void daemon_fork_child(void)
 	enum daemon_state s = atomic_load(&state);
 
 	mesher_fork_child();
+	is_main = true;
 	atomic_store(&home, os_getpid());
 	atomic_store(&mesher_quit, false);
 	atomic_store(&daemon_wake_at, ULONG_MAX);

@@ -12,6 +12,7 @@
  *	daemon_note_free()	any thread, under any lock: it only makes a tgkill(2)
  *	daemon_trim()		malloc_trim(), with no lock held
  *	daemon_thread_exit()	the thread-exit destructor, with no lock held
+ *	daemon_thread_leaves()	any thread, under any lock
  *	daemon_fork_*()		the atfork handlers; prepare comes before every other
  *				lock of the heap is taken, parent and child after all
  *				of them are released
@@ -94,6 +95,14 @@ bool daemon_trim(void);
  * thread, which must not be the daemon: it ends together with the main thread.
  */
 void daemon_thread_exit(void);
+
+/**
+ * daemon_thread_leaves() - the calling thread is about to end, by a system call
+ *
+ * Waits for the daemon as daemon_thread_exit() does, but not for long: in a signal handler it
+ * may have interrupted what the daemon waits for. Only the main thread makes system calls here.
+ */
+void daemon_thread_leaves(void);
 
 void daemon_fork_prepare(void);
 void daemon_fork_parent(void);

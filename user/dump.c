@@ -44,7 +44,7 @@ void dump_init(void)
 void dump_serve(void)
 {
 	if (atomic_exchange(&stats_wanted, false))
-		stats_dump(2);
+		stats_daemon_dump(2);
 	if (atomic_exchange(&histogram_wanted, false))
 		stats_histogram_dump(2);
 }

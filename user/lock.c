@@ -48,10 +48,20 @@ MESH_NOINLINE void lock_wake(struct lock *l)
 #ifdef MESH_DEBUG
 
 static MESH_TLS uint32_t held;
+static MESH_TLS bool only_in_mesh;
+
+/* The calling thread takes locks of a rank after LOCK_MESH only while it holds that, or not so. */
+void lock_only_in_mesh(bool on)
+{
+	only_in_mesh = on;
+}
 
 void lock_rank_push(const struct lock *l)
 {
 	uint32_t bit = 1U << l->rank;
+
+	if (only_in_mesh && l->rank > LOCK_MESH && !(held & 1U << LOCK_MESH))
+		fatal("lock of rank %u taken by the daemon while the program may fork", l->rank);
 
 	/* bits above: locks that must be taken later */
 	if (held & ~(bit | (bit - 1)))

@@ -4,8 +4,9 @@
  * A futex mutex of four bytes (eight with rank checks) that never allocates.
  *
  * Order: a thread takes locks in growing rank and holds at most one of each rank;
- * only fork takes all class locks, in index order. MESH_DEBUG builds abort on a
- * violation.
+ * only fork takes all class locks, in index order. The daemon takes those after LOCK_MESH
+ * only while it holds that one: it is all that forks by a bare system call wait for.
+ * MESH_DEBUG builds abort on a violation.
  *
  * While a thread is between the prepare and the parent/child step of fork it
  * owns every lock (lock_fork_enter); locking is then a no-op for it, so handlers
@@ -54,9 +55,11 @@ void lock_wake(struct lock *l);
 #ifdef MESH_DEBUG
 void lock_rank_push(const struct lock *l);
 void lock_rank_pop(const struct lock *l);
+void lock_only_in_mesh(bool on);
 #else
 static inline void lock_rank_push(const struct lock *l) { (void)l; }
 static inline void lock_rank_pop(const struct lock *l) { (void)l; }
+static inline void lock_only_in_mesh(bool on) { (void)on; }
 #endif
 
 /**

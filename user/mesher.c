@@ -414,8 +414,10 @@ static void note_meshed(void)
 	unsigned long pages = 0;
 	unsigned int cls;
 
+	mesher_lock();
 	for (cls = 1; cls <= NR_SMALL_CLASSES; cls++)
 		pages += central_meshed_pages(cls);
+	mesher_unlock();
 	if (pages > atomic_load_explicit(&mesh_stats.pages_meshed_hwm, memory_order_relaxed))
 		atomic_store_explicit(&mesh_stats.pages_meshed_hwm, pages,
 				      memory_order_relaxed);
@@ -495,6 +497,17 @@ size_t mesher_purge(struct pageheap *ph, const struct backend_ops *ops,
 	} while (batch && purged < max_pages);
 	mesh_stat_add(&mesh_stats.pages_purged, purged);
 	return purged;
+}
+
+void mesher_purge_lost(struct pageheap *ph)
+{
+	bool more;
+
+	do {
+		begin_step();
+		more = pageheap_purge_lost(ph, PURGE_BATCH);
+		end_step();
+	} while (more);
 }
 
 void mesher_fork_prepare(void)

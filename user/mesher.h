@@ -78,9 +78,15 @@ size_t mesher_purge(struct pageheap *ph, const struct backend_ops *ops,
 		    const struct loop_ops *loop, size_t max_pages);
 
 /**
+ * mesher_purge_lost() - give back what waits for that
+ * @ph: heap
+ */
+void mesher_purge_lost(struct pageheap *ph);
+
+/**
  * mesher_lock() - keep the program from forking, but after those who want to
  *
- * For short: it takes the mesh lock.
+ * For short: it takes the mesh lock. The daemon takes no other lock without it.
  */
 void mesher_lock(void);
 void mesher_unlock(void);

@@ -10,6 +10,8 @@
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <linux/futex.h>
+#include <sched.h>
+#include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -498,6 +500,46 @@ int os_borrow_fd(int fd)
 int os_membarrier(int cmd)
 {
 	return (int)SYS3(SYS_membarrier, cmd, 0, 0);
+}
+
+/**
+ * os_leave_real_time() - schedule the calling thread as an ordinary one if it is more
+ *
+ * Return: 0 or -errno.
+ */
+int os_leave_real_time(void)
+{
+	const struct sched_param param = { 0 };
+	long policy = SYS1(SYS_sched_getscheduler, 0);
+
+	if (policy < 0)
+		return (int)policy;
+	policy &= ~SCHED_RESET_ON_FORK;
+	if (policy != SCHED_FIFO && policy != SCHED_RR && policy != SCHED_DEADLINE)
+		return 0;
+	return (int)SYS3(SYS_sched_setscheduler, 0, SCHED_OTHER, &param);
+}
+
+/**
+ * os_share_processors() - let the calling thread run where another one may
+ * @tid: the other one
+ *
+ * Return: 0 or -errno.
+ */
+int os_share_processors(int tid)
+{
+	/* of 8192 processors */
+	unsigned long own[128], other[128];
+	long ret = SYS3(SYS_sched_getaffinity, 0, sizeof(own), own);
+
+	if (ret >= 0)
+		ret = SYS3(SYS_sched_getaffinity, tid, sizeof(other), other);
+	if (ret < 0)
+		return (int)ret;
+	/* What was never set follows changes of the cpuset. */
+	if (!memcmp(own, other, (size_t)ret))
+		return 0;
+	return (int)SYS3(SYS_sched_setaffinity, 0, ret, other);
 }
 
 /**

@@ -76,5 +76,7 @@ char *const *os_environ(void);
 int os_unshare(int flags);
 int os_borrow_fd(int fd);
 int os_membarrier(int cmd);
+int os_leave_real_time(void);
+int os_share_processors(int tid);
 
 #endif /* MESH_OS_H */

@@ -38,6 +38,7 @@
 #include "pace.h"
 #include "park.h"
 #include "pressure.h"
+#include "proc.h"
 
 #define MSEC		1000000ULL
 #define SECOND		(1000 * MSEC)
@@ -66,6 +67,9 @@
 
 /* Between two answers to pressure, at least. */
 #define RELIEF_PAUSE	(2 * SECOND)
+
+/* In a doze, between two looks at whether the main thread is still there. */
+#define LONGEST_SLEEP	(128 * SECOND)
 
 /* A doze ends after this, and after more each time, where merges do not last. */
 #define FIRST_DOZE	(4 * SECOND)
@@ -254,7 +258,29 @@ static void rest(struct pace *p, uint64_t ns)
 /* So many slots and pages have to be freed in a heap that has settled, to be noticed. */
 static unsigned long enough(void)
 {
-	return DOZE_MIN + pageheap_in_use(&heap_arena) / DOZE_SHARE;
+	size_t in_use;
+
+	mesher_lock();
+	in_use = pageheap_in_use(&heap_arena);
+	mesher_unlock();
+	return DOZE_MIN + in_use / DOZE_SHARE;
+}
+
+static size_t dirty_pages(struct pageheap *ph)
+{
+	size_t dirty;
+
+	mesher_lock();
+	dirty = pageheap_dirty(ph);
+	mesher_unlock();
+	return dirty;
+}
+
+static void purge_later(bool later)
+{
+	mesher_lock();
+	pageheap_purge_later(&heap_arena, later);
+	mesher_unlock();
 }
 
 /* The longer nothing had to be merged anew, the longer nobody looks. */
@@ -307,6 +333,15 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 }
 
 /*
+ * A main thread that ends by a system call of its own making does not tell, and there need not
+ * be others: who counts them counts those of io_uring, too.
+ */
+static bool main_has_ended(void)
+{
+	return proc_number("/proc/self/status", "\nState:\tZ") >= 0;
+}
+
+/*
  * Sleep, with a timer for what has to be looked at only. daemon_wake_at is raised before
  * daemon_frees is looked at, daemon_note_free() does it the other way round: one of the two
  * notices.
@@ -320,9 +355,11 @@ static void doze(struct pace *p)
 	while (!urgent(p) && now < end &&
 	       atomic_load(&daemon_wake_at) != ULONG_MAX &&
 	       (long)(atomic_load(&daemon_frees) - wake_at) < 0) {
-		next = earlier(end, p->look_at);
-		wait_once(p, next == LOOP_FOREVER ? next : next > now ? next - now : 0);
+		next = earlier(earlier(end, p->look_at), now + LONGEST_SLEEP);
+		wait_once(p, next > now ? next - now : 0);
 		look_if_due(p);
+		if (main_has_ended())
+			atomic_store(&mesher_quit, true);
 		now = os_now_ns();
 	}
 	atomic_store(&daemon_wake_at, ULONG_MAX);
@@ -372,14 +409,14 @@ static void mesh(struct pace *p, bool all)
 /* Before the tidying: it can free what spans that are gone have shown. */
 static void tidy(struct pace *p)
 {
-	pageheap_purge_lost(&heap_arena);
+	mesher_purge_lost(&heap_arena);
 	if (p->opened && p->ops->tidy)
 		p->ops->tidy();
 }
 
 static void age(struct pace *p, struct aging *a)
 {
-	size_t dirty = pageheap_dirty(a->heap);
+	size_t dirty = dirty_pages(a->heap);
 	uint64_t now = os_now_ns();
 
 	if (!options.freephys)
@@ -393,15 +430,15 @@ static void age(struct pace *p, struct aging *a)
 	if (a->least && !mesher_purge(a->heap, p->ops, p->loop, a->least))
 		a->stuck = a->least;
 	a->since = now;
-	a->least = pageheap_dirty(a->heap);
+	a->least = dirty_pages(a->heap);
 }
 
 /* Is there dirty memory that can still be given back? */
 static bool aging(const struct pace *p)
 {
 	return options.freephys &&
-	       (pageheap_dirty(p->ages[0].heap) > p->ages[0].stuck ||
-		pageheap_dirty(p->ages[1].heap) > p->ages[1].stuck);
+	       (dirty_pages(p->ages[0].heap) > p->ages[0].stuck ||
+		dirty_pages(p->ages[1].heap) > p->ages[1].stuck);
 }
 
 static void trim(struct pace *p)
@@ -506,11 +543,11 @@ void pace_run(int kick_fd)
 		p.look_at = LOOP_FOREVER;
 	p.opened = p.ops->mesh_open && p.ops->mesh_open() == 0;
 	p.can_mesh = p.opened;
-	pageheap_purge_later(&heap_arena, p.opened && p.ops->merged);
+	purge_later(p.opened && p.ops->merged);
 	while (!quitting(&p))
 		turn(&p);
-	pageheap_purge_later(&heap_arena, false);
-	pageheap_purge_lost(&heap_arena);
+	purge_later(false);
+	mesher_purge_lost(&heap_arena);
 	if (p.opened)
 		p.ops->mesh_close();
 	p.loop->close();

@@ -6,6 +6,7 @@
  * each other, so that "reads as zero" stays true of whole runs.
  */
 #include <errno.h>
+#include <limits.h>
 
 #include "os.h"
 #include "pageheap.h"
@@ -626,17 +627,22 @@ static struct span *take_lost(struct pageheap *ph)
 }
 
 /* There may be mappings again, which is what a purge can lack. */
-void pageheap_purge_lost(struct pageheap *ph)
+bool pageheap_purge_lost(struct pageheap *ph, unsigned int max_runs)
 {
-	bool purged = true;
-	struct span *s;
+	for (; max_runs; max_runs--) {
+		struct span *s = take_lost(ph);
+		bool purged;
 
-	while (purged && (s = take_lost(ph))) {
+		if (!s)
+			return false;
 		purged = purge_pages(ph, s);
 		lock_acquire(&ph->lock);
 		finish_private(ph, s, purged);
 		lock_release(&ph->lock);
+		if (!purged)
+			return false;
 	}
+	return true;
 }
 
 bool pageheap_free(struct pageheap *ph, struct span *s)
@@ -734,7 +740,7 @@ size_t pageheap_purge(struct pageheap *ph, size_t max_pages)
 {
 	size_t done = 0;
 
-	pageheap_purge_lost(ph);
+	pageheap_purge_lost(ph, UINT_MAX);
 	while (done < max_pages) {
 		struct span *s = pageheap_purge_begin(ph, max_pages - done);
 		size_t nr;

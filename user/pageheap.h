@@ -174,8 +174,11 @@ size_t pageheap_purge(struct pageheap *ph, size_t max_pages);
 /**
  * pageheap_purge_lost() - purge what pageheap_free_purged() has left
  * @ph: heap
+ * @max_runs: stop after so many runs
+ *
+ * Return: whether there may be more that can be purged.
  */
-void pageheap_purge_lost(struct pageheap *ph);
+bool pageheap_purge_lost(struct pageheap *ph, unsigned int max_runs);
 
 /**
  * pageheap_purge_later() - free need not make the system calls of pageheap_free_purged()

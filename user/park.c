@@ -60,6 +60,9 @@
 #include "os.h"
 #include "park.h"
 
+/* Caches that are looked at without giving up the locks, each with a system call. */
+#define VISITS	64
+
 static uint32_t look;
 
 /* Does this thread hold the mesh lock, and that of the list, and the cache that it is at. */
@@ -195,20 +198,34 @@ void park_abandon(void)
 		leave_list();
 	if (no_forks)
 		allow_forks();
+	lock_only_in_mesh(false);
 }
 
-/* The first idle or dead cache that was not visited in this look is; false if there is none. */
-static bool visit_next(size_t *taken)
+/*
+ * The first cache, which becomes the last one; NULL when it was visited in this look. Those that
+ * are linked meanwhile come first.
+ */
+static struct tcache *next_to_visit(void)
 {
-	struct tcache *tc;
+	struct tcache *tc = tcache_live;
+
+	if (!tc || tc->visit == look)
+		return NULL;
+	tc->visit = look;
+	tcache_rotate();
+	return tc;
+}
+
+/* Some caches, up to one that is idle or dead; false if there are no more in this look. */
+static bool visit_some(size_t *taken)
+{
+	struct tcache *tc = NULL;
 	bool dead = false;
+	unsigned int n;
 
 	forbid_forks();
 	take_list();
-	for (tc = tcache_live; tc; tc = tc->next) {
-		if (tc->visit == look)
-			continue;
-		tc->visit = look;
+	for (n = 0; n < VISITS && (tc = next_to_visit()); n++) {
 		dead = tcache_unlink_dead(tc);
 		if (dead)
 			break;
@@ -224,13 +241,13 @@ static bool visit_next(size_t *taken)
 	return tc != NULL;
 }
 
-/* The locks are given up after each cache: new threads and forks wait for them. */
+/* The locks are given up now and then: new threads and forks wait for them. */
 size_t park_idle(void)
 {
 	size_t taken = 0;
 
 	look++;
-	while (visit_next(&taken))
+	while (visit_some(&taken))
 		;
 	return taken;
 }

@@ -145,18 +145,23 @@ static void text_mesher(struct text *t)
 #undef MESH_STAT
 }
 
+static void print(struct text *t, const struct stats *s)
+{
+	text_printf(t, "libmesh: statistics, %u thread caches\n", s->threads);
+	text_classes(t, s);
+	text_program(t, s);
+	text_spans(t, s);
+	text_heap(t, "arena", &s->arena);
+	text_heap(t, "anon", &s->anon);
+	text_mesher(t);
+}
+
 void stats_text(struct text *t)
 {
 	struct stats s;
 
 	stats_collect(&s);
-	text_printf(t, "libmesh: statistics, %u thread caches\n", s.threads);
-	text_classes(t, &s);
-	text_program(t, &s);
-	text_spans(t, &s);
-	text_heap(t, "arena", &s.arena);
-	text_heap(t, "anon", &s.anon);
-	text_mesher(t);
+	print(t, &s);
 }
 
 void stats_dump(int fd)
@@ -168,12 +173,28 @@ void stats_dump(int fd)
 	text_flush(&t);
 }
 
+/* Nobody waits until it is printed: who reads it may be slow. */
+void stats_daemon_dump(int fd)
+{
+	char buf[1024];
+	struct text t = { .fd = fd, .size = sizeof(buf), .buf = buf };
+	struct stats s;
+
+	mesher_lock();
+	stats_collect(&s);
+	mesher_unlock();
+	print(&t, &s);
+	text_flush(&t);
+}
+
 /* Groups by how full they are: eighths, then the full ones, then how many are being meshed. */
 static void histogram_class(struct text *t, unsigned int cls)
 {
 	size_t counts[CENTRAL_LISTS], full, meshing;
 
+	mesher_lock();
 	central_histogram(cls, counts, &full, &meshing);
+	mesher_unlock();
 	text_printf(t, "  %6u", sizeclasses[cls].size);
 	for (unsigned int i = 0; i < CENTRAL_LISTS; i++)
 		text_printf(t, " %7zu", counts[i]);

@@ -113,7 +113,8 @@ void stats_brief(int fd, unsigned int level);
  * stats_histogram_dump() - how full the spans of each class are, to a descriptor
  * @fd: descriptor
  *
- * Counts by walking lists, under the lock of one class at a time.
+ * Counts by walking lists, under the lock of one class at a time, and the mesh lock: for
+ * the daemon.
  */
 void stats_histogram_dump(int fd);
 
@@ -134,5 +135,11 @@ void stats_xml(struct text *t);
  * @fd: descriptor
  */
 void stats_dump(int fd);
+
+/**
+ * stats_daemon_dump() - the same for the daemon, which takes locks under the mesh lock only
+ * @fd: descriptor
+ */
+void stats_daemon_dump(int fd);
 
 #endif /* MESH_STATS_H */

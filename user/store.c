@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <sys/mman.h>
 
+#include "mesher.h"
 #include "os.h"
 #include "region.h"
 #include "slots.h"
@@ -209,37 +210,92 @@ static void drop_file(unsigned int i)
 	files[i].epoch = 0;
 }
 
-static void tidy_slots(unsigned int i)
-{
-	uint32_t end = atomic_load_explicit(&region.arena_pages, memory_order_relaxed);
-	uint32_t slot, from = 0;
-	unsigned int nr;
-
-	while (from < end && slots_nr_unused(i)) {
-		slot = slots_unused(i, &from, &nr);
-		if (slot == SLOT_NONE)
-			continue;
-		if (files[i].fd < 0 ||
-		    !os_punch(files[i].fd, offset_of(slot), nr * PAGE_SIZE))
-			slots_clear(slot);
-	}
-}
-
 /* Only a number is left of a file of the parent's: its slots can be used anew. */
 static bool may_punch(const struct file *f)
 {
 	return f->fd < 0 || witness_none_since(f->epoch);
 }
 
+/* Slots for which it is asked together whether relatives see them; forks wait meanwhile. */
+#define TIDY_BATCH	64
+
+/**
+ * struct unused - a slot that nobody shows any more
+ * @slot: its name
+ * @nr: pages
+ */
+struct unused {
+	uint32_t slot;
+	unsigned int nr;
+};
+
+/* Of file @i, some or those of one part of the arena; how many. */
+static unsigned int find_unused(unsigned int i, uint32_t *from, uint32_t end,
+				struct unused *found)
+{
+	unsigned int n;
+
+	for (n = 0; n < TIDY_BATCH && *from < end; n++) {
+		found[n].slot = slots_unused(i, from, &found[n].nr);
+		if (found[n].slot == SLOT_NONE)
+			break;
+	}
+	return n;
+}
+
+static void give_back(const struct file *f, const struct unused *u)
+{
+	if (f->fd < 0 || !os_punch(f->fd, offset_of(u->slot), u->nr * PAGE_SIZE))
+		slots_clear(u->slot);
+}
+
+/*
+ * Find first, then ask: what becomes unused while others are given back may have been shown
+ * when a relative was forked. Returns false if there are relatives.
+ */
+static bool give_some_back(unsigned int i, uint32_t *from, uint32_t end)
+{
+	struct unused found[TIDY_BATCH];
+	unsigned int j, n = find_unused(i, from, end, found);
+
+	if (n && !may_punch(&files[i]))
+		return false;
+	for (j = 0; j < n; j++)
+		give_back(&files[i], &found[j]);
+	return true;
+}
+
+/* One step; whether there may be more to do. */
+static bool tidy_some(unsigned int i, uint32_t *from)
+{
+	uint32_t end = atomic_load_explicit(&region.arena_pages, memory_order_relaxed);
+	bool more;
+
+	mesher_lock();
+	more = *from < end && slots_nr_unused(i) && give_some_back(i, from, end);
+	mesher_unlock();
+	return more;
+}
+
+static void drop_if_empty(unsigned int i)
+{
+	mesher_lock();
+	if (i != current && !slots_nr_used(i) && !slots_nr_unused(i))
+		drop_file(i);
+	mesher_unlock();
+}
+
+/* In steps: forks wait. */
 void store_tidy(void)
 {
 	for (unsigned int i = 1; i < SLOT_FILES; i++) {
+		uint32_t from = 0;
+
 		if (!files[i].epoch)
 			continue;
-		if (slots_nr_unused(i) && may_punch(&files[i]))
-			tidy_slots(i);
-		if (i != current && !slots_nr_used(i) && !slots_nr_unused(i))
-			drop_file(i);
+		while (tidy_some(i, &from))
+			;
+		drop_if_empty(i);
 	}
 }
 

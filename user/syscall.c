@@ -17,16 +17,18 @@
  * is, so no span may be on its way to another place.
  *
  * And threads end, without their destructors: from then on the daemon must not write to
- * their memory.
+ * their memory, and if it is the main thread the daemon must not be left alone.
  *
  * No state.
  */
 #include <asm/unistd.h>
 #include <errno.h>
+#include <limits.h>
 #include <linux/futex.h>
 #include <linux/sched.h>
 
 #include "backend.h"
+#include "daemon.h"
 #include "mesher.h"
 #include "os.h"
 #include "tcache.h"
@@ -71,17 +73,20 @@ static bool is_fork(long nr, long a, long b)
 	return nr == __NR_clone && !(a & CLONE_VM) && !b;
 }
 
-/* As in a child of fork(), other threads may have held other locks for ever. */
+/* The daemon holds no lock then; other threads may have held some, for ever. */
 static long fork_between_steps(long nr, long a, long b, long c, long d, long e, long f)
 {
 	long ret;
 
 	mesher_fork_prepare();
 	ret = os_syscall(nr, a, b, c, d, e, f);
-	if (ret)
+	if (ret) {
 		mesher_fork_parent();
-	else
+	} else {
 		mesher_fork_child();
+		/* There is nobody to be woken. */
+		atomic_store(&daemon_wake_at, ULONG_MAX);
+	}
 	return ret;
 }
 
@@ -99,8 +104,10 @@ long mesh_syscall(long nr, long a, long b, long c, long d, long e, long f)
 
 	if (nr == __NR_futex)
 		b = futex_op((const void *)a, b, (const void *)e);
-	if (nr == __NR_exit)
+	if (nr == __NR_exit) {
 		tcache_thread_leaves();
+		daemon_thread_leaves();
+	}
 	if (is_fork(nr, a, b))
 		ret = fork_between_steps(nr, a, b, c, d, e, f);
 	else

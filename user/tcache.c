@@ -152,9 +152,11 @@ static void init_no_bins(struct tcache *tc)
 		tc->bins[cls] = (struct tcache_bin)NO_BIN;
 }
 
+/* Where no look for idle caches has been yet. */
 static void link_live(struct tcache *tc)
 {
-	tc->prev = NULL;
+	tc->visit = 0;
+	tc->prev = tcache_live ? tcache_live->prev : tc;
 	tc->next = tcache_live;
 	if (tcache_live)
 		tcache_live->prev = tc;
@@ -164,13 +166,28 @@ static void link_live(struct tcache *tc)
 
 static void unlink_live(struct tcache *tc)
 {
-	if (tc->prev)
-		tc->prev->next = tc->next;
-	else
+	struct tcache *after;
+
+	if (tc == tcache_live)
 		tcache_live = tc->next;
-	if (tc->next)
-		tc->next->prev = tc->prev;
+	else
+		tc->prev->next = tc->next;
+	after = tc->next ? tc->next : tcache_live;
+	if (after)
+		after->prev = tc->prev;
 	nr_live--;
+}
+
+/* The second one's prev is right already. */
+void tcache_rotate(void)
+{
+	struct tcache *first = tcache_live, *last = first->prev;
+
+	if (first == last)
+		return;
+	tcache_live = first->next;
+	first->next = NULL;
+	last->next = first;
 }
 
 static void put_unused(struct tcache *tc)

@@ -37,8 +37,8 @@ struct tcache_bin {
  * @bins: by class; bin 0 is always empty
  * @batch: slots to ask for at the next refill, by class; grows with demand
  * @cap: slots that the stack has room for, by class; grows once
- * @prev: list of all live caches
- * @next: list of all live caches, or of unused ones
+ * @prev: list of all live caches; that of the first one is the last one
+ * @next: list of all live caches, or of unused ones; NULL at the end
  * @home: where its thread has the pointer to it, or NULL: it cannot be parked
  * @told: its thread's end will be told
  * @pid: of its thread's process
@@ -171,6 +171,13 @@ void tcache_thread_leaves(void);
  * Return: is it the caller's now, to be given to tcache_bury()?
  */
 bool tcache_unlink_dead(struct tcache *tc);
+
+/**
+ * tcache_rotate() - the first live cache, which there is, becomes the last one
+ *
+ * The caller holds the lock of their list.
+ */
+void tcache_rotate(void);
 
 /**
  * tcache_bury() - give what a dead thread has left to the central lists

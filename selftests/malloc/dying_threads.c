@@ -2,14 +2,17 @@
 /* SPDX-FileCopyrightText: The Mesh authors */
 /*
  * Threads leave no caches behind: those that never allocate, in whose last moments libc frees
- * what belonged to threads whose stacks make room, and those that end by a system call.
+ * what belonged to threads whose stacks make room, and those that end by a system call. If
+ * that was the main thread, the process ends.
  */
 #define _GNU_SOURCE
 #include <malloc.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "check.h"
@@ -78,6 +81,30 @@ static unsigned int caches(void)
 	return n;
 }
 
+/* After a trim the library has a thread of its own. */
+static void leave_alone(void)
+{
+	for (unsigned int i = 0; i < 10000; i++)
+		opaque(malloc(1000));
+	malloc_trim(0);
+	syscall(SYS_exit, 7);
+}
+
+static void check_end(void)
+{
+	pid_t pid = fork();
+	int status, i;
+
+	if (!pid)
+		leave_alone();
+	for (i = 0; i < 1000 && !waitpid(pid, &status, WNOHANG); i++)
+		usleep(10000);
+	if (i == 1000)
+		kill(pid, SIGKILL);
+	CHECK(i < 1000);
+	CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 7);
+}
+
 int main(void)
 {
 	unsigned int idlers, leavers;
@@ -91,5 +118,6 @@ int main(void)
 	fflush(stdout);
 	CHECK(idlers <= 2);
 	CHECK(leavers < ENOUGH);
+	check_end();
 	return 0;
 }

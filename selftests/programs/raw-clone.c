@@ -6,8 +6,9 @@
  *	raw-clone [FORKS [SECONDS]]
  *
  * Each child must find every object as it was, and what it writes must not reach its
- * parent. It allocates nothing: other threads may have held any lock. Half of the forks
- * come after a merge, which is waited for, for SECONDS at most.
+ * parent. It allocates, too: the only other thread is the library's, which holds no lock while
+ * the program forks. Half of the forks come after a merge, which is waited for, for SECONDS at
+ * most.
  */
 #include "heap.h"
 
@@ -27,10 +28,27 @@
 
 static struct heap heap;
 
+/* Objects of all sizes: the locks of all classes, and of the pages that are behind them. */
+static void use_the_heap(void)
+{
+	void *p[16];
+	size_t size, i;
+
+	for (size = 8; size <= (64 << 10); size += size / 8 + 8) {
+		for (i = 0; i < 16; i++)
+			if (!(p[i] = malloc(size)))
+				die("out of memory");
+		for (i = 0; i < 16; i++)
+			free(p[i]);
+	}
+}
+
 static void child(void)
 {
 	size_t i, wrong = heap_wrong(&heap, 0);
 
+	alarm(60);
+	use_the_heap();
 	if (wrong)
 		dprintf(2, "raw-clone: child: %zu objects wrong\n", wrong);
 	for (i = 0; i < heap.objects; i += 5)

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* SPDX-FileCopyrightText: The Mesh authors */
 #include <errno.h>
-#include <pthread.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "check.h"
 #include "dump.h"
 #include "fake_heap.h"
+#include "lock.h"
 #include "region.h"
 
 unsigned int fake_refusals;
@@ -21,8 +21,8 @@ struct central centrals[NR_CLASSES];
 struct pageheap heap_arena = { .lock = LOCK_INITIALIZER(LOCK_HEAP) };
 struct pageheap heap_anon = { .lock = LOCK_INITIALIZER(LOCK_HEAP) };
 
-/* Class and heap locks in one; span 0 is nil. */
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+/* Class and heap locks in one, whose rank is checked; span 0 is nil. */
+static struct lock lock = LOCK_INITIALIZER(LOCK_CLASS);
 static unsigned int nr_spans;
 static size_t meshed_pages[NR_CLASSES];
 static unsigned int next_span[NR_CLASSES];
@@ -89,7 +89,7 @@ unsigned int central_isolate(unsigned int cls, unsigned int lists, struct mesh_c
 	unsigned int i, n = 0;
 
 	(void)lists;
-	pthread_mutex_lock(&lock);
+	lock_acquire(&lock);
 	for (i = 1; i < nr_spans && n < max; i++) {
 		struct span *s = span_at(1 + next_span[cls]++ % (nr_spans - 1));
 
@@ -101,7 +101,7 @@ unsigned int central_isolate(unsigned int cls, unsigned int lists, struct mesh_c
 		out[n].nr_members = s->nr_members;
 		span_group_live(s, out[n++].live);
 	}
-	pthread_mutex_unlock(&lock);
+	lock_release(&lock);
 	return n;
 }
 
@@ -111,7 +111,7 @@ void central_join(unsigned int cls, struct mesh_cand *dst,
 	struct span *d = dst->span, *s = src->span, *m;
 	uint32_t next = d->group_next;
 
-	pthread_mutex_lock(&lock);
+	lock_acquire(&lock);
 	CHECK(d->state == SPAN_MESHING && s->state == SPAN_MESHING);
 	for (m = span_group_next(s); m != s; m = span_group_next(m))
 		m->head = d->head;
@@ -127,19 +127,24 @@ void central_join(unsigned int cls, struct mesh_cand *dst,
 	src->span = NULL;
 	centrals[cls].nr_groups--;
 	meshed_pages[cls] += sizeclasses[cls].pages;
-	pthread_mutex_unlock(&lock);
+	lock_release(&lock);
 }
 
 size_t central_meshed_pages(unsigned int cls)
 {
-	return meshed_pages[cls];
+	size_t n;
+
+	lock_acquire(&lock);
+	n = meshed_pages[cls];
+	lock_release(&lock);
+	return n;
 }
 
 void central_putback(unsigned int cls, struct mesh_cand *c, unsigned int nr)
 {
 	unsigned int i;
 
-	pthread_mutex_lock(&lock);
+	lock_acquire(&lock);
 	for (i = 0; i < nr; i++) {
 		if (!c[i].span)
 			continue;
@@ -147,7 +152,7 @@ void central_putback(unsigned int cls, struct mesh_cand *c, unsigned int nr)
 		CHECK(c[i].span->state == SPAN_MESHING);
 		c[i].span->state = SPAN_PARTIAL;
 	}
-	pthread_mutex_unlock(&lock);
+	lock_release(&lock);
 }
 
 static unsigned int check_group(const struct span *head)
@@ -285,7 +290,7 @@ bool fake_add_dirty(struct pageheap *ph)
 	unsigned int h = ph == &heap_anon;
 	struct span *s;
 
-	pthread_mutex_lock(&lock);
+	lock_acquire(&lock);
 	s = nr_runs[h] < RUNS ? &runs[h][nr_runs[h]] : NULL;
 	if (s) {
 		s->page = 8 * FAKE_SPANS + h * RUNS + nr_runs[h]++;
@@ -294,7 +299,7 @@ bool fake_add_dirty(struct pageheap *ph)
 		*span_addr(s) = 0x5a;
 		ph->dirty.pages++;
 	}
-	pthread_mutex_unlock(&lock);
+	lock_release(&lock);
 	return s;
 }
 
@@ -304,7 +309,7 @@ struct span *pageheap_purge_begin(struct pageheap *ph, size_t max_pages)
 	struct span *s = NULL;
 
 	CHECK(max_pages > 0);
-	pthread_mutex_lock(&lock);
+	lock_acquire(&lock);
 	for (i = 0; i < nr_runs[h] && !s; i++)
 		if (runs[h][i].state == SPAN_DIRTY)
 			s = &runs[h][i];
@@ -312,47 +317,56 @@ struct span *pageheap_purge_begin(struct pageheap *ph, size_t max_pages)
 		s->state = SPAN_PURGING;
 		ph->dirty.pages--;
 	}
-	pthread_mutex_unlock(&lock);
+	lock_release(&lock);
 	return s;
 }
 
 void pageheap_purge_end(struct pageheap *ph, struct span *s, bool purged)
 {
-	pthread_mutex_lock(&lock);
+	lock_acquire(&lock);
 	CHECK(s->state == SPAN_PURGING);
 	CHECK(!purged || *span_addr(s) == 0);
 	s->state = purged ? SPAN_CLEAN : SPAN_DIRTY;
 	if (!purged)
 		ph->dirty.pages++;
-	pthread_mutex_unlock(&lock);
+	lock_release(&lock);
 }
 
 /* Nothing here waits for a purge. */
-void pageheap_purge_lost(struct pageheap *ph)
+bool pageheap_purge_lost(struct pageheap *ph, unsigned int max_runs)
 {
 	(void)ph;
+	(void)max_runs;
+	lock_acquire(&lock);
+	lock_release(&lock);
+	return false;
 }
 
 void pageheap_purge_later(struct pageheap *ph, bool later)
 {
-	(void)ph;
 	(void)later;
+	pageheap_purge_lost(ph, 0);
 }
 
 size_t pageheap_dirty(struct pageheap *ph)
 {
 	size_t n;
 
-	pthread_mutex_lock(&lock);
+	lock_acquire(&lock);
 	n = ph->dirty.pages;
-	pthread_mutex_unlock(&lock);
+	lock_release(&lock);
 	return n;
 }
 
 size_t pageheap_in_use(struct pageheap *ph)
 {
+	size_t n;
+
 	(void)ph;
-	return nr_spans;
+	lock_acquire(&lock);
+	n = nr_spans;
+	lock_release(&lock);
+	return n;
 }
 
 /* Nobody asks for statistics here. */

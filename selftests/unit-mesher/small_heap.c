@@ -6,6 +6,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "lock.h"
+#include "mesher.h"
 #include "region.h"
 #include "small_heap.h"
 
@@ -13,6 +15,19 @@
 
 struct small_heap heap;
 struct region region;
+
+static struct lock mesh_lock = LOCK_INITIALIZER(LOCK_MESH);
+
+/* Nobody waits to fork here. */
+void mesher_lock(void)
+{
+	lock_acquire(&mesh_lock);
+}
+
+void mesher_unlock(void)
+{
+	lock_release(&mesh_lock);
+}
 
 /* A group is a circle of next[]; written[] is 0 for slots that are free. */
 static unsigned int next[HEAP_SPANS];

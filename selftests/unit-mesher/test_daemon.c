@@ -792,6 +792,105 @@ static void pressure_option(void)
 	CHECK(pressure_opens == 0);
 }
 
+static void *start_it(void *unused)
+{
+	start();
+	return unused;
+}
+
+/* Some processor, if there are others; false if this is the only one. */
+static bool choose_processor(const cpu_set_t *all, cpu_set_t *one)
+{
+	int cpu = 0;
+
+	while (!CPU_ISSET(cpu, all))
+		cpu++;
+	CPU_ZERO(one);
+	CPU_SET(cpu, one);
+	return !CPU_EQUAL(all, one);
+}
+
+/* A thread for one processor and of real time is what starts the daemon. */
+static void started_by_real_time(void)
+{
+	const struct sched_param param = { .sched_priority = 1 };
+	cpu_set_t all, one, its;
+	pthread_attr_t attr;
+	pthread_t t;
+
+	CHECK(!sched_getaffinity(0, sizeof(all), &all));
+	if (!choose_processor(&all, &one))
+		SKIP("there is one processor only");
+	set_up();
+	CHECK(!pthread_attr_init(&attr));
+	CHECK(!pthread_attr_setaffinity_np(&attr, sizeof(one), &one));
+	CHECK(!pthread_attr_setinheritsched(&attr, PTHREAD_EXPLICIT_SCHED));
+	CHECK(!pthread_attr_setschedpolicy(&attr, SCHED_FIFO));
+	CHECK(!pthread_attr_setschedparam(&attr, &param));
+	if (pthread_create(&t, &attr, start_it, NULL))
+		SKIP("threads of real time are not allowed");
+	pthread_join(t, NULL);
+	await_doze();
+	CHECK(sched_getscheduler(daemon_tid()) == SCHED_OTHER);
+	CHECK(!sched_getaffinity(daemon_tid(), sizeof(its), &its));
+	CHECK(CPU_EQUAL(&its, &all));
+}
+
+/* A process with a daemon, whose only other thread ends with status 7 without destructors. */
+static void ends_by_exit_call(bool tell)
+{
+	pid_t pid;
+	int st, i;
+
+	set_up();
+	pid = fork();
+	if (!pid) {
+		start();
+		if (tell) {
+			await_doze();
+			usleep(1500000);
+			daemon_thread_leaves();
+		}
+		syscall(SYS_exit, 7);
+	}
+	for (i = 0; i < 1000 && !waitpid(pid, &st, WNOHANG); i++)
+		usleep(10000);
+	if (i == 1000)
+		kill(pid, SIGKILL);
+	CHECK(i < 1000);
+	CHECK(WIFEXITED(st));
+	if (tell)
+		CHECK(WEXITSTATUS(st) == 7);
+}
+
+static void main_thread_leaves(void)
+{
+	ends_by_exit_call(true);
+}
+
+static void main_thread_is_gone(void)
+{
+	ends_by_exit_call(false);
+}
+
+/* The daemon that a child of a bare fork knows of is its parent's, or somebody else by now. */
+static void raw_children_do_not_kick(void)
+{
+	pid_t pid;
+
+	set_up();
+	start();
+	await_doze();
+	pid = syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
+	if (!pid) {
+		filter(SYS_tgkill, true, 0, SECCOMP_RET_KILL_PROCESS, 0);
+		daemon_note_free(100000);
+		daemon_kick();
+		_exit(0);
+	}
+	CHECK(exit_status(pid) == 0);
+}
+
 static const struct test_case cases[] = {
 	{ "starts_lazily", starts_lazily },
 	{ "option_keeps_it_off", option_keeps_it_off },
@@ -822,6 +921,10 @@ static const struct test_case cases[] = {
 	{ "pressure_group_goes", pressure_group_goes },
 	{ "pressure_refused", pressure_refused },
 	{ "pressure_option", pressure_option },
+	{ "raw_children_do_not_kick", raw_children_do_not_kick },
+	{ "main_thread_leaves", main_thread_leaves },
+	{ "main_thread_is_gone", main_thread_is_gone },
+	{ "started_by_real_time", started_by_real_time },
 };
 
 TEST_MAIN(cases)

@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "deny.h"
+#include "lock.h"
 #include "options.h"
 #include "os.h"
 #include "small_heap.h"
@@ -1148,6 +1149,63 @@ static void unprivileged(void)
 	_exit(0);
 }
 
+static struct witness late_child;
+
+/*
+ * What fallocate() was called for. The first time somebody forks, and then the last views of
+ * another slot go.
+ */
+static void fork_and_punch(int sig, siginfo_t *info, void *context)
+{
+	ucontext_t *uc = context;
+	greg_t *r = uc->uc_mcontext.gregs;
+	void *p;
+
+	(void)sig;
+	(void)info;
+	if (!late_child.pid) {
+		late_child = start_witness();
+		CHECK(!heap_kill(40) && !heap_kill(41));
+	}
+	p = mmap(NULL, r[REG_R10], PROT_READ | PROT_WRITE, MAP_SHARED, r[REG_RDI], r[REG_RDX]);
+	CHECK(p != MAP_FAILED);
+	CHECK(!madvise(p, r[REG_R10], MADV_REMOVE));
+	CHECK(!munmap(p, r[REG_R10]));
+	r[REG_RAX] = 0;
+}
+
+/* Slots are given back one after the other; who is forked meanwhile may see the next one. */
+static void fork_while_tidying(void)
+{
+	struct sigaction sa = { .sa_sigaction = fork_and_punch, .sa_flags = SA_SIGINFO };
+
+	set_up(64, 1);
+	heap_fill_diagonal();
+	CHECK(!heap_merge(0, 1) && !heap_merge(40, 41));
+	CHECK(!heap_kill(0) && !heap_kill(1));
+	CHECK(!sigaction(SIGSYS, &sa, NULL));
+	trap_everywhere(SYS_fallocate);
+	backend_memfd.tidy();
+	CHECK(late_child.pid);
+	end_witness(&late_child);
+	CHECK(file_kib() == 4);
+	backend_memfd.tidy();
+	CHECK(file_kib() == 0);
+	heap_verify();
+}
+
+/* Other locks are taken under the mesh lock only, all that some forks wait for: lock.c looks. */
+static void tidying_keeps_forks_out(void)
+{
+	set_up(4, 1);
+	heap_fill_diagonal();
+	CHECK(!heap_merge(0, 1));
+	CHECK(!heap_kill(0) && !heap_kill(1));
+	lock_only_in_mesh(true);
+	backend_memfd.tidy();
+	CHECK(file_kib() == 0);
+}
+
 static const struct test_case cases[] = {
 	{ "two_share_a_page", two_share_a_page },
 	{ "groups_grow", groups_grow },
@@ -1178,6 +1236,8 @@ static const struct test_case cases[] = {
 	{ "groups_under_writers", groups_under_writers },
 	{ "renewals_under_writers", renewals_under_writers },
 	{ "unprivileged", unprivileged },
+	{ "fork_while_tidying", fork_while_tidying },
+	{ "tidying_keeps_forks_out", tidying_keeps_forks_out },
 };
 
 TEST_MAIN(cases)

@@ -241,7 +241,8 @@ TEST(purges_can_wait)
 		CHECK(s->page != page && s->page != page + 1);
 	}
 	check_sums(&heap_arena, 300);
-	pageheap_purge_lost(&heap_arena);
+	CHECK(pageheap_purge_lost(&heap_arena, 1));
+	CHECK(!pageheap_purge_lost(&heap_arena, 1));
 	CHECK_EQ(heap_arena.lost_pages, 0);
 	CHECK_EQ(heap_arena.purged_pages, 2);
 	for (int i = 0; i < 300; i++)

@@ -475,6 +475,100 @@ TEST(stopped_threads)
 	park_workers(true);
 }
 
+#define MANY	40000
+
+/* Caches without threads, or, with @full, whose thread is another process's. */
+static struct tcache *make_many(bool full)
+{
+	struct tcache *many = os_map(round_up(MANY * sizeof(*many), PAGE_SIZE));
+	static void *stack[3];
+
+	CHECK(many);
+	for (unsigned int i = 0; i < MANY; i++) {
+		struct tcache *tc = &many[i];
+
+		for (unsigned int cls = 0; cls < NR_CLASSES; cls++)
+			tc->bins[cls] = (struct tcache_bin){ .top = stack, .end = stack };
+		if (full) {
+			tc->bins[CLS] = (struct tcache_bin){ stack + 2, stack + 3 };
+			tc->cap[CLS] = 3;
+		}
+		tc->next = i + 1 < MANY ? tc + 1 : NULL;
+		tc->prev = i ? tc - 1 : &many[MANY - 1];
+	}
+	tcache_live = many;
+	return many;
+}
+
+static uint64_t thread_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
+/* Idle ones, for each of which the locks are given up. With n * n / 2 steps it takes seconds. */
+TEST(many_are_idle)
+{
+	struct tcache *many;
+	uint64_t ns;
+
+	set_up();
+	many = make_many(true);
+	park_idle();
+	ns = thread_ns();
+	park_idle();
+	ns = thread_ns() - ns;
+	printf("# a look at %u caches: %u us\n", MANY, (unsigned int)(ns / 1000));
+	CHECK(ns < 1000000000);
+	for (unsigned int i = 0; i < MANY; i++)
+		CHECK_EQ(many[i].visit, many[0].visit);
+	CHECK_EQ(tcache_live, many);
+	CHECK_EQ(tcache_live->prev, many + MANY - 1);
+	CHECK(!many[MANY - 1].next);
+}
+
+static uint32_t visit_of(const struct tcache *tc)
+{
+	return __atomic_load_n(&tc->visit, __ATOMIC_ACQUIRE);
+}
+
+static void *look_once(void *unused)
+{
+	park_idle();
+	return unused;
+}
+
+/* Does a fork that is wanted when a look has begun get in before it has ended? */
+static bool fork_gets_in(const struct tcache *many)
+{
+	uint32_t before = visit_of(many);
+	pthread_t t;
+	bool in;
+
+	CHECK(!pthread_create(&t, NULL, look_once, NULL));
+	while (visit_of(many) == before)
+		;
+	mesher_fork_prepare();
+	in = visit_of(many + MANY - 1) == before;
+	mesher_fork_parent();
+	pthread_join(t, NULL);
+	return in;
+}
+
+TEST(forks_during_a_look)
+{
+	struct tcache *many;
+	unsigned int i;
+
+	set_up();
+	many = make_many(false);
+	for (i = 0; i < 200 && !fork_gets_in(many); i++)
+		;
+	CHECK(i < 200);
+}
+
 UNIT_MAIN(
 	UNIT(sleepers_give_back),
 	UNIT(parked_threads_end),
@@ -486,4 +580,6 @@ UNIT_MAIN(
 	UNIT(bare_forks),
 	UNIT(running_threads),
 	UNIT(stopped_threads),
+	UNIT(many_are_idle),
+	UNIT(forks_during_a_look),
 )
