@@ -438,10 +438,18 @@ static void visit_class(const struct backend_ops *ops, unsigned int cls, bool al
 	sum->merged += out.merged;
 }
 
+/* Since the start. Only the daemon merges, so this and another call make a difference. */
+static unsigned long pairs_refused(void)
+{
+	return atomic_load_explicit(&mesh_stats.pairs, memory_order_relaxed) -
+	       atomic_load_explicit(&mesh_stats.merged, memory_order_relaxed);
+}
+
 /* Spans of many pages first: one merge, or one mapping, saves more. */
 struct mesh_outcome mesher_pass(const struct backend_ops *ops, bool all)
 {
 	bool renew = ops->begin_pass && ops->begin_pass();
+	unsigned long refused = pairs_refused();
 	struct mesh_outcome sum = { 0 };
 	unsigned int cls;
 
@@ -451,6 +459,7 @@ struct mesh_outcome mesher_pass(const struct backend_ops *ops, bool all)
 	for (cls = 1; cls <= NR_SMALL_CLASSES; cls++)
 		if (sizeclasses[cls].pages == 1)
 			visit_class(ops, cls, all, renew, &sum);
+	sum.refused = pairs_refused() - refused;
 	mesh_stat_add(&mesh_stats.passes, 1);
 	mesh_stat_add(&mesh_stats.candidates, sum.candidates);
 	note_meshed();

@@ -43,10 +43,12 @@ extern atomic_bool mesher_quit;
  * struct mesh_outcome - what a pass has achieved
  * @candidates: groups looked at
  * @merged: pairs merged
+ * @refused: pairs that fit, and that the backend did not merge
  */
 struct mesh_outcome {
 	unsigned long candidates;
 	unsigned long merged;
+	unsigned long refused;
 };
 
 /**

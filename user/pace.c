@@ -71,7 +71,7 @@
 /* In a doze, between two looks at whether the main thread is still there. */
 #define LONGEST_SLEEP	(128 * SECOND)
 
-/* A doze ends after this, and after more each time, where merges do not last. */
+/* A doze ends after this, and after more each time, where merges do not last or were refused. */
 #define FIRST_DOZE	(4 * SECOND)
 #define LONGEST_DOZE	(128 * SECOND)
 
@@ -108,6 +108,7 @@ struct aging {
  * @poor: quiet passes in a row that found next to nothing
  * @spent: nanoseconds of the last pass
  * @doze: longest doze
+ * @refused: the last pass was refused more than next to nothing
  * @renewed: spans merged anew before it
  * @can_park: caches of idle threads can be emptied
  * @look_at: when the caches of threads are looked at
@@ -128,6 +129,7 @@ struct pace {
 	unsigned int poor;
 	uint64_t spent;
 	uint64_t doze;
+	bool refused;
 	unsigned long renewed;
 	bool can_park;
 	uint64_t look_at;
@@ -283,12 +285,15 @@ static void purge_later(bool later)
 	mesher_unlock();
 }
 
-/* The longer nothing had to be merged anew, the longer nobody looks. */
+/*
+ * What was refused, as memory is that children of fork share, may be merged later: there is nobody
+ * who tells. The longer nothing came of it, or had to be merged anew, the longer nobody looks.
+ */
 static uint64_t longest_doze(struct pace *p)
 {
 	unsigned long renewed = atomic_load(&mesh_stats.renewed);
 
-	if (!p->can_mesh || !p->ops->begin_pass)
+	if (!p->can_mesh || (!p->ops->begin_pass && !p->refused))
 		return LOOP_FOREVER;
 	if (renewed != p->renewed || !p->doze)
 		p->doze = FIRST_DOZE;
@@ -367,10 +372,10 @@ static void doze(struct pace *p)
 		p->poor = SETTLED - 1;	/* one pass */
 }
 
-/* Did a pass find more than next to nothing? */
-static bool worthwhile(const struct mesh_outcome *out)
+/* Is it more than next to nothing, for a pass that has made @out? */
+static bool worthwhile(unsigned long pairs, const struct mesh_outcome *out)
 {
-	return out->merged && out->merged * TOO_FEW >= out->candidates;
+	return pairs && pairs * TOO_FEW >= out->candidates;
 }
 
 static void check_ended(struct pace *p)
@@ -401,8 +406,11 @@ static void mesh(struct pace *p, bool all)
 	}
 	out = mesher_pass(p->ops, quiet || all);
 	check_ended(p);
+	if (worthwhile(out.merged, &out))
+		p->doze = 0;
+	p->refused = worthwhile(out.refused, &out);
 	if (quiet)
-		p->poor = worthwhile(&out) ? 0 : p->poor + 1;
+		p->poor = worthwhile(out.merged, &out) ? 0 : p->poor + 1;
 	p->spent = os_now_ns() - begun;
 }
 
@@ -453,7 +461,8 @@ static void trim(struct pace *p)
 	for (i = 0; p->can_mesh && i < TRIM_PASSES && !quitting(p); i++) {
 		out = mesher_pass(p->ops, true);
 		check_ended(p);
-		if (!worthwhile(&out))
+		p->refused = worthwhile(out.refused, &out);
+		if (!worthwhile(out.merged, &out))
 			break;
 	}
 	mesher_purge(&heap_arena, p->ops, p->loop, SIZE_MAX);

@@ -197,6 +197,23 @@ static void await_doze(void)
 	CHECK(daemon_wake_at != ~0UL);
 }
 
+/* What could not be merged for a while is looked at again, although nothing is freed. */
+static void refused_for_a_while(void)
+{
+	unsigned int i;
+
+	set_up();
+	fake_refusals = 100;
+	add_spans(1000);
+	start();
+	await_doze();
+	CHECK(mesh_stats.merged == 0);
+	fake_refusals = 0;
+	for (i = 0; i < 4000 && mesh_stats.merged < 700; i++)
+		usleep(10000);
+	CHECK(mesh_stats.merged >= 700);
+}
+
 static void idle_costs_nothing(void)
 {
 	unsigned long long before;
@@ -896,6 +913,7 @@ static const struct test_case cases[] = {
 	{ "option_keeps_it_off", option_keeps_it_off },
 	{ "signals_are_the_programs", signals_are_the_programs },
 	{ "meshes_a_sleeper", meshes_a_sleeper },
+	{ "refused_for_a_while", refused_for_a_while },
 	{ "idle_costs_nothing", idle_costs_nothing },
 	{ "frees_end_a_doze", frees_end_a_doze },
 	{ "caches_end_a_doze", caches_end_a_doze },
