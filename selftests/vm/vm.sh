@@ -4,7 +4,7 @@
 #
 # vm.sh [OPTIONS] [--] COMMAND... - run a command as root on a chosen kernel, in a virtual machine.
 #
-#	--kernel VERSION	6.12 (default), 6.1, 7.3, or debug (see build-debug-kernel.sh)
+#	--kernel VERSION	6.12 (default), 6.1, 7.3, debug or kcsan (see build-debug-kernel.sh)
 #	--mem MB		memory of the machine, default 2048
 #	--smp N			processors, default 2
 #	--icount		its clock counts instructions: what is measured does not depend on
