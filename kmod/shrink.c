@@ -48,19 +48,15 @@ static struct list_lru mh_shrink_lru;
 static bool mh_shrink_ready;
 
 /*
- * Many entries may have been made and removed since they were last looked for. What can be
- * reclaimed are pages, each of which a few indices show.
- *
- * Context: the list's lock held, so the family is there: mh_shrink_forget() takes it.
+ * Context: the list's lock held, so the family is there: mh_shrink_forget() takes it. Its store
+ * need not be.
  */
 static enum lru_status mh_shrink_sum(MH_LRU_WALK_ARGS)
 {
 	struct mh_shrink_item *item = container_of(entry, struct mh_shrink_item, lru);
-	long mapped = atomic_long_read(&item->family->shrink.mapped);
-	long most = 4 * READ_ONCE(item->family->store->nrpages);
 	unsigned long *sum = arg;
 
-	*sum += clamp(mapped, 0L, most);
+	*sum += max(atomic_long_read(&item->family->shrink.mapped), 0L);
 	return LRU_SKIP;
 }
 
@@ -328,7 +324,14 @@ void mh_shrink_know(struct mh_family *family)
  */
 void mh_shrink_note(struct mh_family *family, unsigned long nr)
 {
-	atomic_long_add(nr, &family->shrink.mapped);
+	long most = 4 * READ_ONCE(family->store->nrpages);
+
+	/*
+	 * Many may have been made and removed since they were last looked for. What can be
+	 * reclaimed are pages, each of which a few indices show.
+	 */
+	if (atomic_long_read(&family->shrink.mapped) < most)
+		atomic_long_add(nr, &family->shrink.mapped);
 	mh_shrink_know(family);
 }
 

@@ -634,7 +634,7 @@ static void fetch_span(const uint32_t *id)
 /* Are most of the slots, going by a few, in other pages than those that follow them? */
 static bool scattered(void *const *ptrs, unsigned int nr)
 {
-	unsigned int step = nr / SAMPLES, other = 0;
+	unsigned int step = nr > SAMPLES ? (nr - 1) / SAMPLES : 0, other = 0;
 
 	for (unsigned int i = 0; step && i < SAMPLES; i++)
 		other += region_page(ptrs[i * step]) != region_page(ptrs[i * step + 1]);
@@ -723,9 +723,12 @@ unsigned int central_isolate(unsigned int cls, unsigned int lists, struct mesh_c
 void central_keep(unsigned int cls, const void *p)
 {
 	struct central *c = &centrals[cls];
+	struct span *s;
 
 	lock_acquire(&c->lock);
-	span_head(span_of_slot(c, p))->keep = true;
+	s = span_at(region.page_span[region_page(p)]);
+	if (s->cls == cls)
+		span_head(s)->keep = true;
 	lock_release(&c->lock);
 }
 

@@ -189,6 +189,12 @@ static size_t with_room(size_t old_size, size_t size)
 	return size <= LARGE_MAX ? min_size(size + size / 8, LARGE_MAX) : size;
 }
 
+/* ... and keeps it. */
+static bool in_room(size_t old_size, size_t size)
+{
+	return size <= old_size && old_size - size <= old_size / 8;
+}
+
 static void *move_to(void *p, size_t old_size, size_t size)
 {
 	void *new = alloc(with_room(old_size, size));
@@ -221,6 +227,8 @@ MESH_EXPORT void *realloc(void *p, size_t size)
 	if (unlikely(size > PTRDIFF_MAX))
 		return no_memory();
 	if (old_size > SLOT_MAX && size > SLOT_MAX) {
+		if (in_room(old_size, size))
+			return p;
 		new = resize_other(p, size);
 		if (new)
 			return new;
