@@ -535,7 +535,7 @@ _Noreturn MESH_COLD static void bad_return(struct central *c, const void *p,
 /* The span of @p; abort unless it is of the class. */
 static inline struct span *span_of_slot(struct central *c, const void *p)
 {
-	struct span *s = span_at(region.page_span[region_page(p)]);
+	struct span *s = span_of(p);
 
 	if (unlikely(s->cls != c->cls))
 		bad_return(c, p, s);
@@ -652,7 +652,7 @@ static void fetch_spans(void *const *ptrs, unsigned int nr)
 	unsigned int i, n = min_size(nr, FETCH);
 
 	for (i = 0; i < n; i++) {
-		spans[i] = span_at(region.page_span[region_page(ptrs[i])]);
+		spans[i] = span_of(ptrs[i]);
 		__builtin_prefetch(spans[i], 1);
 	}
 	for (i = 0; i < n; i++) {
@@ -726,7 +726,7 @@ void central_keep(unsigned int cls, const void *p)
 	struct span *s;
 
 	lock_acquire(&c->lock);
-	s = span_at(region.page_span[region_page(p)]);
+	s = span_of(p);
 	if (s->cls == cls)
 		span_head(s)->keep = true;
 	lock_release(&c->lock);

@@ -348,10 +348,10 @@ void daemon_thread_exit(void)
 	pthread_join(daemon_thread, NULL);
 }
 
-/* Any thread may load the library. */
+/* The library is loaded with the program and not by dlopen(), so by that thread. */
 __attribute__((constructor)) static void mark_main(void)
 {
-	is_main = os_gettid() == os_getpid();
+	is_main = true;
 }
 
 static bool has_ended(void)

@@ -38,7 +38,7 @@ _Noreturn MESH_COLD static void bad_large(const void *p, const struct span *s)
 
 struct span *large_span(const void *p)
 {
-	struct span *s = span_at(region.page_span[region_page(p)]);
+	struct span *s = span_of(p);
 
 	if (unlikely(s->state != SPAN_LARGE || span_addr(s) != p))
 		bad_large(p, s);

@@ -384,12 +384,21 @@ static void check_ended(struct pace *p)
 		p->can_mesh = false;
 }
 
+/* A pass; whether it was worth it. */
+static bool pass(struct pace *p, bool all)
+{
+	struct mesh_outcome out = mesher_pass(p->ops, all);
+
+	check_ended(p);
+	p->refused = worthwhile(out.refused, &out);
+	return worthwhile(out.merged, &out);
+}
+
 /* @all: look at every class. */
 static void mesh(struct pace *p, bool all)
 {
 	unsigned long frees = atomic_load(&daemon_frees);
-	bool quiet = frees == p->frees;
-	struct mesh_outcome out;
+	bool quiet = frees == p->frees, good;
 	uint64_t begun = os_now_ns();
 
 	if (p->poor >= SETTLED && !all && frees - p->frees < enough())
@@ -404,13 +413,11 @@ static void mesh(struct pace *p, bool all)
 			p->poor = SETTLED;
 		return;
 	}
-	out = mesher_pass(p->ops, quiet || all);
-	check_ended(p);
-	if (worthwhile(out.merged, &out))
+	good = pass(p, quiet || all);
+	if (good)
 		p->doze = 0;
-	p->refused = worthwhile(out.refused, &out);
 	if (quiet)
-		p->poor = worthwhile(out.merged, &out) ? 0 : p->poor + 1;
+		p->poor = good ? 0 : p->poor + 1;
 	p->spent = os_now_ns() - begun;
 }
 
@@ -452,19 +459,14 @@ static bool aging(const struct pace *p)
 static void trim(struct pace *p)
 {
 	uint32_t asked = daemon_trims_asked();
-	struct mesh_outcome out;
 	unsigned int i;
 
 	look(p);
 	p->frees = atomic_load(&daemon_frees);
 	p->poor = SETTLED;
-	for (i = 0; p->can_mesh && i < TRIM_PASSES && !quitting(p); i++) {
-		out = mesher_pass(p->ops, true);
-		check_ended(p);
-		p->refused = worthwhile(out.refused, &out);
-		if (!worthwhile(out.merged, &out))
+	for (i = 0; p->can_mesh && i < TRIM_PASSES && !quitting(p); i++)
+		if (!pass(p, true))
 			break;
-	}
 	mesher_purge(&heap_arena, p->ops, p->loop, SIZE_MAX);
 	mesher_purge(&heap_anon, p->ops, p->loop, SIZE_MAX);
 	tidy(p);

@@ -532,6 +532,7 @@ static struct span *alloc_and_look(struct pageheap *ph, size_t nr_pages, size_t 
 struct span *pageheap_alloc(struct pageheap *ph, size_t nr_pages, size_t align_pages,
 			    bool *zero)
 {
+	size_t most = max_size(2 * nr_pages, PURGE_MIN);
 	bool fresh;
 	struct span *s = alloc_and_look(ph, nr_pages, align_pages, zero, &fresh);
 
@@ -539,8 +540,8 @@ struct span *pageheap_alloc(struct pageheap *ph, size_t nr_pages, size_t align_p
 	if (unlikely(!s) && pageheap_purge(ph, SIZE_MAX))
 		s = alloc_and_look(ph, nr_pages, align_pages, zero, &fresh);
 	if (unlikely(fresh)) {
-		purge_excess(&heap_arena, max_size(2 * nr_pages, PURGE_MIN));
-		purge_excess(&heap_anon, max_size(2 * nr_pages, PURGE_MIN));
+		purge_excess(&heap_arena, most);
+		purge_excess(&heap_anon, most);
 	}
 	return s;
 }

@@ -87,6 +87,15 @@ static inline struct span *span_at(uint32_t id)
 	return &span_table[id];
 }
 
+/**
+ * span_of() - the span that an address is in
+ * @p: address in a mapped page of an area
+ */
+static inline struct span *span_of(const void *p)
+{
+	return span_at(region.page_span[region_page(p)]);
+}
+
 static inline uint32_t span_id(const struct span *s)
 {
 	return (uint32_t)(s - span_table);

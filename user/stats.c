@@ -156,35 +156,32 @@ static void print(struct text *t, const struct stats *s)
 	text_mesher(t);
 }
 
-void stats_text(struct text *t)
-{
-	struct stats s;
-
-	stats_collect(&s);
-	print(t, &s);
-}
-
-void stats_dump(int fd)
+static void dump(int fd, const struct stats *s)
 {
 	char buf[1024];
 	struct text t = { .fd = fd, .size = sizeof(buf), .buf = buf };
 
-	stats_text(&t);
+	print(&t, s);
 	text_flush(&t);
+}
+
+void stats_dump(int fd)
+{
+	struct stats s;
+
+	stats_collect(&s);
+	dump(fd, &s);
 }
 
 /* Nobody waits until it is printed: who reads it may be slow. */
 void stats_daemon_dump(int fd)
 {
-	char buf[1024];
-	struct text t = { .fd = fd, .size = sizeof(buf), .buf = buf };
 	struct stats s;
 
 	mesher_lock();
 	stats_collect(&s);
 	mesher_unlock();
-	print(&t, &s);
-	text_flush(&t);
+	dump(fd, &s);
 }
 
 /* Groups by how full they are: eighths, then the full ones, then how many are being meshed. */

@@ -119,19 +119,13 @@ void stats_brief(int fd, unsigned int level);
 void stats_histogram_dump(int fd);
 
 /**
- * stats_text() - print for humans
- * @t: sink
- */
-void stats_text(struct text *t);
-
-/**
  * stats_xml() - print as malloc_info(3) does
  * @t: sink
  */
 void stats_xml(struct text *t);
 
 /**
- * stats_dump() - stats_text() to a descriptor
+ * stats_dump() - print for humans, to a descriptor
  * @fd: descriptor
  */
 void stats_dump(int fd);

@@ -370,9 +370,8 @@ static void outlive(pid_t parent)
 		usleep(1000);
 }
 
-/* The child of the one that goes on as @go_on(); ends when @go_on() says so. */
-static void __attribute__((noreturn)) be_followed(struct line *line,
-						  void (*go_on)(struct line *line, pid_t parent))
+/* A child goes on as @go_on(); returns when that says that its parent may end. */
+static void be_followed(struct line *line, void (*go_on)(struct line *line, pid_t parent))
 {
 	pid_t parent = getpid();
 
@@ -382,7 +381,6 @@ static void __attribute__((noreturn)) be_followed(struct line *line,
 		_exit(0);
 	}
 	hear(line->step[0]);
-	_exit(0);
 }
 
 /* What is being read into the page while its layer changes has to get there. */
@@ -405,7 +403,7 @@ static void fourth(struct line *line, pid_t parent)
 static void third(struct line *line, pid_t parent)
 {
 	char *page = page_at(&line->a, 0);
-	pid_t self = getpid(), other;
+	pid_t other;
 
 	touch(page);
 	memset(page, '3', PAGE);
@@ -416,12 +414,7 @@ static void third(struct line *line, pid_t parent)
 	}
 	tell(line->step[1]);
 	outlive(parent);
-	if (!fork()) {
-		alarm(scaled_alarm(60));
-		fourth(line, self);
-		_exit(0);
-	}
-	hear(line->step[0]);
+	be_followed(line, fourth);
 	kill(other, SIGKILL);
 	exit_code(other);
 }
@@ -452,8 +445,10 @@ TEST_F_TIMEOUT(pins, slot_of_ancestor, 100)
 
 	ASSERT_EQ(0, pipe(line.step));
 	ASSERT_EQ(0, pipe(line.result));
-	if (!fork())
+	if (!fork()) {
 		first(&line);
+		_exit(0);
+	}
 	close(line.step[1]);
 	close(line.result[1]);
 	EXPECT_EQ(1, read(line.result[0], &c, 1));

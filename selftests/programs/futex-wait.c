@@ -4,11 +4,10 @@
  * 64 threads wait on words in the heap, by futexes that are not marked private, while
  * the pages under them are merged; then each is woken once.
  *
- * The words are the survivors of many small objects, one in 32, so that their pages
+ * The words are the survivors of many small objects, so that their pages
  * are worth merging. Prints how many threads woke up; a thread that missed its
  * wake-up is given up after a while.
  */
-#define _GNU_SOURCE
 #include <linux/futex.h>
 #include <malloc.h>
 #include <pthread.h>
@@ -20,9 +19,9 @@
 #include <unistd.h>
 
 #include "asleep.h"
+#include "heap.h"
 
 #define WAITERS		64
-#define SPREAD		32
 #define OBJECT		128
 #define PATIENCE	120
 
@@ -41,29 +40,13 @@ static void *waiter(void *arg)
 	return NULL;
 }
 
-/* One object in SPREAD stays. */
-static void allocate_words(atomic_int **words)
-{
-	static void *others[WAITERS * SPREAD];
-	unsigned int i;
-
-	for (i = 0; i < WAITERS * SPREAD; i++)
-		others[i] = calloc(1, OBJECT);
-	for (i = 0; i < WAITERS * SPREAD; i++) {
-		if (i % SPREAD == SPREAD / 2)
-			words[i / SPREAD] = others[i];
-		else
-			free(others[i]);
-	}
-}
-
 int main(void)
 {
-	static atomic_int *words[WAITERS];
+	static void *words[WAITERS];
 	pthread_t threads[WAITERS];
 	unsigned int i;
 
-	allocate_words(words);
+	heap_sparse(words, WAITERS, OBJECT);
 	for (i = 0; i < WAITERS; i++)
 		if (pthread_create(&threads[i], NULL, waiter, words[i]))
 			return 2;

@@ -74,3 +74,19 @@ void heap_drop(struct heap *h)
 		free(h->object[i]);
 	munmap(h->object, h->objects * sizeof(*h->object));
 }
+
+void heap_sparse(void **kept, unsigned int nr, size_t size)
+{
+	enum { SPREAD = 32 };
+	void **all = map_or_die(nr * SPREAD * sizeof(*all));
+	unsigned int i;
+
+	for (i = 0; i < nr * SPREAD; i++)
+		all[i] = calloc(1, size);
+	for (i = 0; i < nr * SPREAD; i++) {
+		if (i % SPREAD == SPREAD / 2)
+			kept[i / SPREAD] = all[i];
+		else
+			free(all[i]);
+	}
+}

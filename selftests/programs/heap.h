@@ -68,4 +68,12 @@ size_t heap_wrong(const struct heap *h, uint64_t generation);
  */
 void heap_drop(struct heap *h);
 
+/**
+ * heap_sparse() - objects in pages that are worth merging: of many, one in 32 stays
+ * @kept: receives those that stay, which are zero
+ * @nr: how many
+ * @size: bytes in each
+ */
+void heap_sparse(void **kept, unsigned int nr, size_t size);
+
 #endif /* SELFTESTS_PROGRAMS_HEAP_H */

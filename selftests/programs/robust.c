@@ -4,7 +4,7 @@
  * 64 threads wait for robust mutexes in the heap, while the pages around them are merged; then
  * each gets its mutex. The C library's futexes for these are not private.
  *
- * The mutexes are the survivors of many objects, one in 32, so that their pages would be worth
+ * The mutexes are the survivors of many objects, so that their pages would be worth
  * merging. Other objects are as sparse, so that something is merged. A thread that missed its
  * wake-up is given up after a while.
  */
@@ -17,9 +17,9 @@
 
 #include "asleep.h"
 #include "bench.h"
+#include "heap.h"
 
 #define WAITERS		64
-#define SPREAD		32
 #define OBJECT		128
 #define OTHER		96
 #define PATIENCE	120
@@ -37,22 +37,6 @@ static void *waiter(void *arg)
 		pthread_mutex_unlock(arg);
 	}
 	return NULL;
-}
-
-/* One object in SPREAD stays. */
-static void allocate_sparse(void **kept, unsigned int nr, size_t size)
-{
-	void **all = map_or_die(nr * SPREAD * sizeof(*all));
-	unsigned int i;
-
-	for (i = 0; i < nr * SPREAD; i++)
-		all[i] = calloc(1, size);
-	for (i = 0; i < nr * SPREAD; i++) {
-		if (i % SPREAD == SPREAD / 2)
-			kept[i / SPREAD] = all[i];
-		else
-			free(all[i]);
-	}
 }
 
 static void make_robust(void **mutex)
@@ -74,8 +58,8 @@ int main(void)
 	pthread_t threads[WAITERS];
 	unsigned int i;
 
-	allocate_sparse(mutex, WAITERS, OBJECT);
-	allocate_sparse(other, WAITERS, OTHER);
+	heap_sparse(mutex, WAITERS, OBJECT);
+	heap_sparse(other, WAITERS, OTHER);
 	make_robust(mutex);
 	for (i = 0; i < WAITERS; i++)
 		if (pthread_create(&threads[i], NULL, waiter, mutex[i]))

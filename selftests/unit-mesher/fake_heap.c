@@ -199,7 +199,7 @@ unsigned int fake_check(unsigned int cls)
 	return groups;
 }
 
-static struct span *span_of(uintptr_t addr)
+static struct span *span_of_addr(uintptr_t addr)
 {
 	uintptr_t page = (addr - region.base) >> PAGE_SHIFT;
 
@@ -214,7 +214,7 @@ static void check_members(const struct merge_req *r, const struct span *src)
 
 	CHECK(r->nr_members == src->nr_members);
 	for (i = 0; i < r->nr_members; i++) {
-		CHECK(span_head(span_of(r->members[i])) == src);
+		CHECK(span_head(span_of_addr(r->members[i])) == src);
 		for (j = 0; j < i; j++)
 			CHECK(r->members[i] != r->members[j]);
 	}
@@ -222,7 +222,7 @@ static void check_members(const struct merge_req *r, const struct span *src)
 
 static void check_request(const struct merge_req *r)
 {
-	struct span *src = span_of(r->src), *dst = span_of(r->dst);
+	struct span *src = span_of_addr(r->src), *dst = span_of_addr(r->dst);
 	uint64_t a[SPAN_WORDS], b[SPAN_WORDS];
 	unsigned int i;
 

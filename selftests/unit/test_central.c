@@ -10,11 +10,6 @@
 #define CLS	CLASS_256
 #define SLOTS	16
 
-static struct span *span_of(const void *p)
-{
-	return span_at(region.page_span[region_page(p)]);
-}
-
 static struct central *central_of(unsigned int cls)
 {
 	return &centrals[cls];

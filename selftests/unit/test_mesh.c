@@ -14,11 +14,6 @@
 #define SLOTS	16
 #define SIZE	256
 
-static struct span *span_of(const void *p)
-{
-	return span_at(region.page_span[region_page(p)]);
-}
-
 static void *slot(const struct span *s, unsigned int i)
 {
 	return span_addr(s) + i * SIZE;
