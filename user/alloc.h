@@ -61,12 +61,12 @@ static inline unsigned int class_of(const void *p)
 	return likely(region_has_page(page)) ? region.page_class[page] : CLASS_NONE;
 }
 
+/* There is never room for slots of class CLASS_NONE. */
 static inline void release(void *p)
 {
 	unsigned int cls = class_of(p);
 
-	if (likely(cls != CLASS_NONE) && likely(!((uintptr_t)p & (ALLOC_ALIGN - 1))) &&
-	    likely(tcache_push(cls, p)))
+	if (likely(!((uintptr_t)p & (ALLOC_ALIGN - 1))) && likely(tcache_push(cls, p)))
 		return;
 	free_slow(p);
 }

@@ -18,12 +18,13 @@
 #include "pageheap.h"
 #include "park.h"
 #include "region.h"
+#include "slotbits.h"
 
 /* Most spans that are asked for at once. */
 #define FETCH	128
 
 /* Of the slots that come back at a time, so many tell whether they lie together. */
-#define SAMPLES	8
+#define SAMPLES	4
 
 struct central centrals[NR_CLASSES];
 
@@ -262,51 +263,6 @@ static void drop_empty(struct central *c, struct span *s, unsigned int was,
 
 /* Refill */
 
-/* The bits [@low, @low + @nr), @nr at least 1. */
-static uint64_t bit_range(unsigned int low, unsigned int nr)
-{
-	return ~0ULL >> (64 - nr) << low;
-}
-
-/* How many bits are set in a row from bit @top down. */
-static unsigned int set_below(uint64_t bits, unsigned int top)
-{
-	uint64_t clear = ~(bits << (63 - top));
-
-	return clear ? (unsigned int)__builtin_clzll(clear) : 64;
-}
-
-/* @nr slots from @p on downwards. */
-static void put_slots(void **out, char *p, unsigned int nr, size_t size)
-{
-	for (unsigned int i = 0; i < nr; i++, p -= size)
-		out[i] = p;
-}
-
-/*
- * Take up to @nr of the slots @free of word @word, from the highest address down, in runs:
- * the slots of a fresh span are one.
- */
-static unsigned int take_word(struct span *s, unsigned int word, uint64_t free,
-			      void **out, unsigned int nr)
-{
-	size_t size = sizeclasses[s->cls].size;
-	char *base = span_addr(s) + word * 64 * size;
-	uint64_t left = free;
-	unsigned int n = 0;
-
-	while (left && n < nr) {
-		unsigned int top = 63 - (unsigned int)__builtin_clzll(left);
-		unsigned int run = (unsigned int)min_size(set_below(left, top), nr - n);
-
-		left ^= bit_range(top - run + 1, run);
-		put_slots(out + n, base + top * size, run, size);
-		n += run;
-	}
-	s->own[word] |= free ^ left;
-	return n;
-}
-
 /* As span_group_live(); most groups are of one. */
 static void group_live(const struct span *head, uint64_t live[SPAN_WORDS])
 {
@@ -314,17 +270,6 @@ static void group_live(const struct span *head, uint64_t live[SPAN_WORDS])
 		memcpy(live, head->own, sizeof(head->own));
 	else
 		span_group_live(head, live);
-}
-
-/* Slots of word @word that nobody in the group uses. */
-static uint64_t free_slots(const uint64_t live[SPAN_WORDS], unsigned int word,
-			   unsigned int slots)
-{
-	unsigned int first = word * 64;
-
-	if (slots - first >= 64)
-		return ~live[word];
-	return ~live[word] & ((1ULL << (slots - first)) - 1);
 }
 
 /*
@@ -337,9 +282,9 @@ static uint64_t free_slots(const uint64_t live[SPAN_WORDS], unsigned int word,
 static unsigned int take_slots(struct central *c, struct span *head, void **out,
 			       unsigned int nr)
 {
-	unsigned int slots = slots_of(c);
-	unsigned int words = (slots + 63) / 64;
-	unsigned int start = random_below(c, slots);
+	const struct sizeclass *sc = &sizeclasses[c->cls];
+	unsigned int words = slot_words(sc);
+	unsigned int start = random_below(c, sc->slots);
 	unsigned int word = start / 64;
 	unsigned int was = head->nr_live;
 	uint64_t first = ~0ULL >> (63 - start % 64);
@@ -348,13 +293,13 @@ static unsigned int take_slots(struct central *c, struct span *head, void **out,
 
 	group_live(head, live);
 	for (unsigned int i = 0; i <= words && n < nr; i++) {
-		uint64_t free = free_slots(live, word, slots);
+		uint64_t free = free_slots(live, word, sc->slots);
 
 		if (i == 0)
 			free &= first;
 		else if (i == words)
 			free &= ~first;
-		n += take_word(head, word, free, out + n, nr - n);
+		n += take_word(head, sc, word, free, out + n, nr - n);
 		word = (word ? word : words) - 1;
 	}
 	head->nr_own += n;
@@ -501,26 +446,13 @@ unsigned int central_refill(unsigned int cls, void **out, unsigned int nr)
 
 /* Return */
 
-/*
- * Which slot starts @offset bytes into a span, if one does. What is below the quotient tells
- * whether there is a remainder (Lemire, Kaser and Kurz, "Faster remainder by direct
- * computation", 2019): one more byte adds the magic number.
- */
-static bool slot_at(uint64_t magic, size_t offset, size_t *slot)
-{
-	uint64_t product = offset * magic;
-
-	*slot = product >> SIZECLASS_SHIFT;
-	return likely((product & SIZECLASS_MASK) < magic);
-}
-
 /* Without a lock: the program may handle SIGABRT, and allocate or fork there. */
 _Noreturn MESH_COLD static void bad_return(struct central *c, const void *p,
 					   const struct span *s)
 {
 	const struct sizeclass *sc = &sizeclasses[c->cls];
 	size_t slot = sc->slots;
-	bool whole = slot_at(sc->magic, (size_t)((const char *)p - span_addr(s)), &slot);
+	bool whole = slot_at(sc, (size_t)((const char *)p - span_addr(s)), &slot);
 	bool ours = s->cls == c->cls;
 
 	lock_release(&c->lock);
@@ -542,15 +474,6 @@ static inline struct span *span_of_slot(struct central *c, const void *p)
 	return s;
 }
 
-/* Offsets in the tail of a span belong to a slot that is never in use. */
-static bool slot_in_use(const struct span *s, const struct sizeclass *sc, const void *p)
-{
-	size_t slot;
-
-	return slot_at(sc->magic, (size_t)((const char *)p - span_addr(s)), &slot) &&
-	       s->own[slot / 64] >> slot % 64 & 1;
-}
-
 void central_must_have(unsigned int cls, const void *p)
 {
 	struct central *c = &centrals[cls];
@@ -561,36 +484,6 @@ void central_must_have(unsigned int cls, const void *p)
 	if (!slot_in_use(s, &sizeclasses[cls], p))
 		bad_return(c, p, s);
 	lock_release(&c->lock);
-}
-
-/*
- * Clear the bits of the first of @nr slots, and of those that follow it and have theirs in the
- * same word; abort if the first is not in use. Returns their number. The word is kept in a
- * register: reading back what was just written would take longer than all the rest.
- */
-static unsigned int clear_slots(struct central *c, struct span *s, void *const *ptrs,
-				unsigned int nr)
-{
-	const struct sizeclass *sc = &sizeclasses[c->cls];
-	const char *start = span_addr(s);
-	size_t word = (size_t)((const char *)ptrs[0] - start) * sc->magic >> (SIZECLASS_SHIFT + 6);
-	size_t len = (size_t)64 * sc->size;
-	uint64_t own = s->own[word];
-	unsigned int n;
-
-	start += word * len;
-	for (n = 0; n < nr; n++) {
-		/* Of an address below @start it is larger than any. */
-		size_t offset = (size_t)((const char *)ptrs[n] - start), slot;
-
-		if (offset >= len || !slot_at(sc->magic, offset, &slot) || !(own >> slot & 1))
-			break;
-		own ^= 1ULL << slot;
-	}
-	if (unlikely(n == 0))
-		bad_return(c, ptrs[0], s);
-	s->own[word] = own;
-	return n;
 }
 
 /* @nr slots of @s are free that were in use. */
@@ -620,8 +513,10 @@ static unsigned int return_run(struct central *c, void *const *ptrs, unsigned in
 			       struct reaper *r)
 {
 	struct span *s = span_of_slot(c, ptrs[0]);
-	unsigned int n = clear_slots(c, s, ptrs, nr);
+	unsigned int n = clear_slots(s, &sizeclasses[c->cls], ptrs, nr);
 
+	if (unlikely(n == 0))
+		bad_return(c, ptrs[0], s);
 	slots_returned(c, s, n, r);
 	return n;
 }

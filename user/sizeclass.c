@@ -7,7 +7,7 @@
 #include "sizeclass.h"
 #include "span.h"
 
-#define MAGIC(size)	((((uint64_t)1 << SIZECLASS_SHIFT) + (size) - 1) / (size))
+#define MAGIC(size)	(UINT64_MAX / (size) + 1)
 
 const struct sizeclass sizeclasses[NR_CLASSES] = {
 #define CLASS(size, pages, slots) \

@@ -37,7 +37,7 @@ enum {
  * @size: bytes in a slot
  * @pages: pages in a span
  * @slots: slots in a span
- * @magic: offset * magic >> SIZECLASS_SHIFT is offset / size inside a span
+ * @magic: 2^64 / size, rounded up
  */
 struct sizeclass {
 	uint32_t size;
@@ -45,9 +45,6 @@ struct sizeclass {
 	uint16_t slots;
 	uint64_t magic;
 };
-
-#define SIZECLASS_SHIFT	40
-#define SIZECLASS_MASK	(((uint64_t)1 << SIZECLASS_SHIFT) - 1)
 
 extern const struct sizeclass sizeclasses[NR_CLASSES];
 extern uint8_t sizeclass_table[SIZE_TABLE_LEN];
@@ -65,6 +62,26 @@ static inline unsigned int sizeclass_of(size_t size)
 	if (likely(size <= SIZE_FINE))
 		return sizeclass_table[(size + 15) >> 4];
 	return sizeclass_table[SIZE_TABLE_FINE + ((size - 1) >> 9)];
+}
+
+/**
+ * slot_at() - divide by the size of a class
+ * @sc: class
+ * @offset: bytes into a span
+ * @slot: set to the slot that is there; for a negative offset, to one that no span has
+ *
+ * The upper half of the product is the quotient. The lower half tells whether there is a
+ * remainder (Lemire, Kaser and Kurz, "Faster remainder by direct computation", 2019): one
+ * more byte adds the magic number.
+ *
+ * Return: does the slot start there?
+ */
+static inline bool slot_at(const struct sizeclass *sc, size_t offset, size_t *slot)
+{
+	__extension__ unsigned __int128 product = (unsigned __int128)offset * sc->magic;
+
+	*slot = (size_t)(product >> 64);
+	return likely((uint64_t)product < sc->magic);
 }
 
 /**

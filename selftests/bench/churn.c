@@ -276,7 +276,7 @@ static void print_result(const struct worker *w, double seconds, double ns)
 
 	memory_read(&m);
 	printf("result: ns_per_op=%.1f cpu_ns_per_op=%.1f pss_kb=%ld rss_kb=%ld"
-	       " objects_wrong=%lu merges=%zu",
+	       " objects_wrong=%lu merges=%ld",
 	       seconds * 1e9 / ops, cpu_seconds() * 1e9 / ops, m.pss_kb, m.rss_kb, w->wrong,
 	       merges());
 	if (opt.latency)

@@ -45,9 +45,14 @@ TEST(magic_divides_exactly)
 {
 	for (unsigned int cls = 1; cls < NR_CLASSES; cls++) {
 		const struct sizeclass *sc = &sizeclasses[cls];
+		size_t slot;
 
-		for (size_t off = 0; off < sc->pages * PAGE_SIZE; off++)
-			CHECK(off * sc->magic >> SIZECLASS_SHIFT == off / sc->size);
+		for (size_t off = 0; off < sc->pages * PAGE_SIZE; off++) {
+			CHECK(slot_at(sc, off, &slot) == (off % sc->size == 0));
+			CHECK(slot == off / sc->size);
+			slot_at(sc, -1 - off, &slot);
+			CHECK(slot / 64 >= SPAN_WORDS);
+		}
 	}
 }
 
