@@ -94,14 +94,20 @@ static struct span_list *partial_list(struct central *c, unsigned int nr_live)
 	return &c->partial[nr_live * c->list_magic >> 24];
 }
 
+/* The page heap looks at the spans next to a free run, and has no lock of theirs. */
+static void set_state(struct span *s, uint8_t state)
+{
+	__atomic_store_n(&s->state, state, __ATOMIC_RELAXED);
+}
+
 /* Put a group that is on no list where its fullness belongs. */
 static void list_group(struct central *c, struct span *head)
 {
 	if (head->nr_live == slots_of(c)) {
-		head->state = SPAN_FULL;
+		set_state(head, SPAN_FULL);
 		return;
 	}
-	head->state = SPAN_PARTIAL;
+	set_state(head, SPAN_PARTIAL);
 	span_list_add_tail(partial_list(c, head->nr_live), head);
 }
 
@@ -150,7 +156,7 @@ static void promote(struct span *head, struct span *next)
 {
 	next->nr_live = head->nr_live;
 	next->nr_members = head->nr_members;
-	next->state = head->state;
+	set_state(next, head->state);
 	next->keep = head->keep;
 	set_head(next, next);
 }
@@ -193,14 +199,15 @@ static void init_span(struct central *c, struct span *s)
 
 	memset(s->own, 0, sizeof(s->own));
 	s->cls = (uint8_t)c->cls;
-	s->state = SPAN_FULL;
+	set_state(s, SPAN_FULL);
 	s->group_next = span_id(s);
 	s->head = span_id(s);
 	s->nr_own = 0;
 	s->nr_live = 0;
 	s->nr_members = 1;
 	s->keep = false;
-	for (unsigned int i = 0; i < sc->pages; i++)
+	/* The page heap has entered the first and the last, and may be looking at them. */
+	for (unsigned int i = 1; i + 1 < sc->pages; i++)
 		region.page_span[s->page + i] = span_id(s);
 	set_page_class(s, c->cls);
 }
@@ -213,7 +220,7 @@ static void retire(struct central *c, struct span *s, struct span_list *to)
 	set_page_class(s, CLASS_NONE);
 	s->nr_pages = sc->pages;
 	s->cls = CLASS_NONE;
-	s->state = SPAN_LARGE;
+	set_state(s, SPAN_LARGE);
 	c->nr_spans--;
 	atomic_fetch_sub_explicit(&spans_now, 1, memory_order_relaxed);
 	span_list_add_tail(to, s);
@@ -595,7 +602,7 @@ static unsigned int isolate_list(struct central *c, struct span_list *l,
 		if (unlikely(head->keep))
 			continue;
 		span_list_del(l, head);
-		head->state = SPAN_MESHING;
+		set_state(head, SPAN_MESHING);
 		span_list_add_tail(&c->meshing, head);
 		snapshot(&out[n++], head);
 	}
@@ -644,7 +651,7 @@ void central_join(unsigned int cls, struct mesh_cand *dst, struct mesh_cand *src
 
 	lock_acquire(&c->lock);
 	span_list_del(&c->meshing, other);
-	other->state = SPAN_MEMBER;
+	set_state(other, SPAN_MEMBER);
 	set_head(other, head);
 	splice_groups(head, other);
 	head->nr_live += other->nr_live;

@@ -303,7 +303,7 @@ int os_punch(int fd, uint64_t offset, uint64_t len)
  */
 int64_t os_blocks(int fd)
 {
-	struct stat st;
+	struct stat st = { 0 };
 	long ret = SYS2(SYS_fstat, fd, &st);
 
 	return ret < 0 ? ret : st.st_blocks;

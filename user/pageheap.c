@@ -76,7 +76,10 @@ static void bin_del(struct pageheap *ph, struct span *s)
 	k->pages -= s->nr_pages;
 }
 
-/* The free run of @state that ends before or starts at @page, if there is one. */
+/*
+ * The free run of @state that ends before or starts at @page, if there is one. If it is a span
+ * with slots there, its state may change meanwhile, but not to that of a free run.
+ */
 static struct span *free_neighbour(struct pageheap *ph, size_t page, unsigned int state)
 {
 	struct span *s;
@@ -84,7 +87,7 @@ static struct span *free_neighbour(struct pageheap *ph, size_t page, unsigned in
 	if (page < ph->first_page || page >= ph->first_page + ph->nr_pages)
 		return NULL;
 	s = span_at(region.page_span[page]);
-	return s->state == state ? s : NULL;
+	return __atomic_load_n(&s->state, __ATOMIC_RELAXED) == state ? s : NULL;
 }
 
 /* Put a run into the bins as @state, together with its neighbours of that kind. */

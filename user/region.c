@@ -11,9 +11,15 @@
 #include "span.h"
 
 #define GIB			((uintptr_t)1 << 30)
+#define BASE_STEP		((uintptr_t)2 << 20)
+#ifdef __SANITIZE_THREAD__
+/* It has tables for the top of the address space only, which holds nothing else by then. */
+#define BASE_MIN		(uintptr_t)0x7e8000000000
+#define BASE_SPAN		BASE_STEP
+#else
 #define BASE_MIN		(uintptr_t)0x400000000000
 #define BASE_SPAN		(uintptr_t)0x100000000000
-#define BASE_STEP		((uintptr_t)2 << 20)
+#endif
 #define BASE_TRIES		16
 
 _Static_assert(BASE_STEP % LARGE_ALIGN_MAX == 0, "runs are as aligned as page numbers");

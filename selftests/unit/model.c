@@ -8,6 +8,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -21,6 +22,7 @@
 unsigned int model_fail_purges;
 unsigned int model_purges;
 
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static char *base;
 static int memfd = -1;
 static unsigned int next_file_page = PAGES;
@@ -98,14 +100,18 @@ static unsigned int page_of(const void *addr)
 
 static int model_purge(void *addr, size_t len)
 {
+	int ret = 0;
+
+	pthread_mutex_lock(&lock);
 	model_purges++;
 	if (model_fail_purges) {
 		model_fail_purges--;
-		return -ENOMEM;
+		ret = -ENOMEM;
 	}
-	for (size_t i = 0; i < len / PAGE_SIZE; i++)
+	for (size_t i = 0; !ret && i < len / PAGE_SIZE; i++)
 		purge_page(page_of(addr) + (unsigned int)i);
-	return 0;
+	pthread_mutex_unlock(&lock);
+	return ret;
 }
 
 void model_merge(void *src, void *dst, unsigned int pages, unsigned int slot_size,
