@@ -39,10 +39,10 @@ die()
 
 while [ $# -gt 0 ]; do
 	case $1 in
-	--keys) keys=$2; shift 2 ;;
-	--kernel) kernel=$2; shift 2 ;;
+	--keys) keys=${2?$1 wants a value}; shift 2 ;;
+	--kernel) kernel=${2?$1 wants a value}; shift 2 ;;
 	--native) native=yes; shift ;;
-	--results) results=$2; shift 2 ;;
+	--results) results=${2?$1 wants a value}; shift 2 ;;
 	--jemalloc) allocators="glibc jemalloc mesh"; shift ;;
 	--help) usage 0 ;;
 	*) usage 2 >&2 ;;

@@ -103,6 +103,7 @@ fake_headers
 echo 'TAP version 13'
 check 'an unknown command' says 'usage: ./run COMMAND' 2 "$top/run" nonsense
 check 'an unknown suite' says 'no suite nonsense; there are: style' 1 "$top/run" test nonsense
+check 'an option without its value' says '--kernel wants a value' 1 "$top/run" vm --kernel
 check 'packages are missing, and nobody may install them' poor_machine
 check 'no network' no_network
 check 'a kernel without headers' says "no kernel headers in $work/none" 1 \
