@@ -33,8 +33,8 @@ usage()
 
 while [ $# -gt 0 ]; do
 	case $1 in
-	--rounds) rounds=$2; shift 2 ;;
-	--mesh) mesh=$2; shift 2 ;;
+	--rounds) rounds=${2?$1 wants a value}; shift 2 ;;
+	--mesh) mesh=${2?$1 wants a value}; shift 2 ;;
 	--only) only=,$2,; shift 2 ;;
 	--spread) spread=1; shift ;;
 	--help) usage 0 ;;

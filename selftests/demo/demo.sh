@@ -39,10 +39,10 @@ die()
 
 while [ $# -gt 0 ]; do
 	case $1 in
-	--keys) keys=$2; shift 2 ;;
-	--kernel) kernel=$2; shift 2 ;;
+	--keys) keys=${2?$1 wants a value}; shift 2 ;;
+	--kernel) kernel=${2?$1 wants a value}; shift 2 ;;
 	--native) native=yes; shift ;;
-	--results) results=$2; shift 2 ;;
+	--results) results=${2?$1 wants a value}; shift 2 ;;
 	--jemalloc) allocators="glibc jemalloc mesh"; shift ;;
 	--help) usage 0 ;;
 	*) usage 2 >&2 ;;
@@ -69,7 +69,9 @@ check_native()
 
 run_guest()
 {
-	local module
+	local module runs
+
+	read -r -a runs <<<"$allocators"
 
 	if [ -n "$native" ]; then
 		check_native
@@ -83,7 +85,7 @@ run_guest()
 		echo "demo: booting Linux $kernel in a virtual machine"
 		# shellcheck disable=SC2016 # expanded in the machine
 		"$top/selftests/vm/vm.sh" --kernel "$kernel" --rootfs --no-module --mem 2048 \
-			--timeout 1800 --out "$results" -- \
+			--timeout $((900 * ${#runs[@]})) --out "$results" -- \
 			sh -c 'exec "$MESH_TOP/selftests/demo/guest.sh" --out "$MESH_OUT" "$@"' \
 			sh --keys "$keys" --module "$module" --allocators "$allocators"
 	fi

@@ -268,8 +268,7 @@ wait_until_stable()
 
 verify()
 {
-	load verify >"$work/verify" || true
-	cat "$work/verify"
+	load verify | tee "$work/verify"
 	awk '/^verify: / { print "checked=" $3 "\nmissing=" $5 "\nwrong=" $7 }' "$work/verify" \
 		>>"$out/$1.result"
 }

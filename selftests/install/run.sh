@@ -57,6 +57,13 @@ program_runs()
 	LD_LIBRARY_PATH=$(dirname "$(find "$root" -name libmesh.so)") "$root/linked"
 }
 
+project_links()
+{
+	cmake -S "$here" -B "$root/project" -DCMAKE_PREFIX_PATH="$(dirname "$(find "$root" \
+		-path '*/include/mesh.h' -printf '%h\n')")" &&
+		cmake --build "$root/project" && "$root/project/linked"
+}
+
 # header_compiles COMPILER: with nothing before it, and without a warning.
 header_compiles()
 {
@@ -115,6 +122,7 @@ echo 'TAP version 13'
 check 'the library installs, and nothing of the module without being asked' library_installs
 check 'a program links by what pkg-config says' program_links
 check 'it runs, with the malloc of the library' program_runs
+check 'a project finds it by find_package(), and runs with it' project_links
 check 'the headers are good C' header_compiles cc -std=c99 -x c
 check 'the headers are good C++' header_compiles c++ -std=c++11 -x c++
 check "the module's source installs" source_installs

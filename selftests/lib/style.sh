@@ -27,10 +27,17 @@ report()
 	fi
 }
 
-# All files of the project, tracked or about to be.
+# files [DIRECTORY]: all of the project, tracked or about to be. In a tarball, and where git does
+# not trust who owns the tree, those that no build has made.
 files()
 {
-	git ls-files --cached --others --exclude-standard "$@" | while read -r file; do
+	if git ls-files > /dev/null 2>&1; then
+		git ls-files --cached --others --exclude-standard "$@"
+	else
+		find "${@:-.}" -path './build*' -prune -o -type f ! -name '*.o' ! -name '*.ko' \
+			! -name '*.mod' ! -name '*.mod.c' ! -name '*.cmd' ! -name 'Module.symvers' \
+			! -name 'modules.order' -print | sed 's,^\./,,'
+	fi | while read -r file; do
 		[ ! -f "$file" ] || echo "$file"
 	done
 }

@@ -3,6 +3,7 @@
 //
 // All forms of operator new and delete come from the library, and do what the standard says when
 // memory is out: call the new_handler, throw bad_alloc, or return null.
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <dlfcn.h>

@@ -9,6 +9,10 @@
 # that gave it memory, not what valgrind has instead of malloc.
 
 set -eu
+if ! command -v valgrind > /dev/null; then
+	echo 'SKIP valgrind is not installed'
+	exit 77
+fi
 tool=$1
 program=$2
 shift 2

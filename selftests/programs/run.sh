@@ -52,9 +52,9 @@ list_tests()
 
 while [ $# -gt 0 ]; do
 	case $1 in
-	--preload) preload=$2; shift 2 ;;
-	--backend) backend=$2; shift 2 ;;
-	--kernel) kernel=$2; shift 2 ;;
+	--preload) preload=${2?$1 wants a value}; shift 2 ;;
+	--backend) backend=${2?$1 wants a value}; shift 2 ;;
+	--kernel) kernel=${2?$1 wants a value}; shift 2 ;;
 	--vm) where=vm; shift ;;
 	--native) where=native; shift ;;
 	--list) list_tests; exit 0 ;;

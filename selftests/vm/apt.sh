@@ -42,7 +42,8 @@ apt_private_init()
 	echo "deb [signed-by=$key] $mirror/debian-security $release-security main" \
 		>> "$apt_private_dir/sources.list"
 	if [ -z "$(find "$apt_private_dir/stamp" -mtime -1 2> /dev/null)" ]; then
-		apt_private apt-get update -qq
+		# By itself apt-get takes a mirror that it cannot reach for a warning.
+		apt_private apt-get update -qq --error-on=any || return 1
 		touch "$apt_private_dir/stamp"
 	fi
 }

@@ -4,8 +4,11 @@
 #
 # build-kmod.sh KDIR DIR [MAKE-ARGS...] - build meshhelper.ko for the kernel at KDIR into DIR.
 #
+# An empty KDIR is that of the running kernel.
+#
 # kbuild writes next to its sources, so it works on a copy in DIR/src and the tree stays clean.
-# The copy keeps time stamps: only what changed is compiled again.
+# The copy keeps time stamps: only what changed is compiled again. It can be written to, if the tree
+# cannot.
 #
 # Where KDIR is in a system of its own (see fetch-kernel.sh), make runs with that as its root
 # directory and DIR as /mnt. What is mounted for it is so in a mount namespace that nobody else is
@@ -61,16 +64,25 @@ make_module()
 	fi
 }
 
+die()
+{
+	echo "build-kmod: $*" >&2
+	exit 1
+}
+
 main()
 {
-	local kdir dir
+	local kdir=${1:-/lib/modules/$(uname -r)/build} dir
 
-	kdir=$(realpath "$1")
+	[ -e "$kdir/Makefile" ] || die "no kernel headers in $kdir (of the running kernel:" \
+		"package linux-headers-$(uname -r) on Debian)"
+	kdir=$(realpath "$kdir")
 	dir=$(realpath -m "$2")
+	[[ $dir != *[[:space:]:]* ]] || die "kbuild takes no blank or colon in a path: $dir"
 	shift 2
 	mkdir -p "$dir/src"
 	rm -f "$dir/meshhelper.ko"
-	(cd "$top" && tar -c kmod uapi) | tar -x -C "$dir/src"
+	(cd "$top" && tar -c --mode=u+w kmod uapi) | tar -x -C "$dir/src"
 	# The sources that are gone must not be built any longer.
 	(cd "$dir/src" && find kmod uapi -name '*.[ch]' ! -name '*.mod.c') | while read -r file; do
 		[ -e "$top/$file" ] || rm "$dir/src/$file"

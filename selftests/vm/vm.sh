@@ -69,18 +69,18 @@ parse_options()
 {
 	while [ $# -gt 0 ]; do
 		case $1 in
-		--kernel) kernel=$2; shift 2 ;;
-		--mem) mem=$2; shift 2 ;;
-		--smp) smp=$2; shift 2 ;;
+		--kernel) kernel=${2?$1 wants a value}; shift 2 ;;
+		--mem) mem=${2?$1 wants a value}; shift 2 ;;
+		--smp) smp=${2?$1 wants a value}; shift 2 ;;
 		--icount) icount=yes; shift ;;
-		--swap) swap=$2; shift 2 ;;
-		--timeout) limit=$2; shift 2 ;;
+		--swap) swap=${2?$1 wants a value}; shift 2 ;;
+		--timeout) limit=${2?$1 wants a value}; shift 2 ;;
 		--no-module) module=none; shift ;;
-		--module) module=$2; shift 2 ;;
+		--module) module=${2?$1 wants a value}; shift 2 ;;
 		--rootfs) rootfs=yes; shift ;;
-		--out) out=$2; shift 2 ;;
+		--out) out=${2?$1 wants a value}; shift 2 ;;
 		--copy) copies+=("$(realpath "$2")"); shift 2 ;;
-		--append) append=$2; shift 2 ;;
+		--append) append=${2?$1 wants a value}; shift 2 ;;
 		--shell) shell=yes; shift ;;
 		--) shift; break ;;
 		-*) usage ;;
