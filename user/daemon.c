@@ -77,6 +77,9 @@ static _Atomic enum daemon_state state;
 /* The process whose daemon this is about: not that of a raw clone or a vfork. */
 static atomic_int home;
 
+/* In the former. It may have its parent's number, in a PID namespace of its own. */
+#define NO_HOME	(-1)
+
 /* Valid from RUNNING on. */
 static atomic_int daemon_tid;
 static pthread_t daemon_thread;
@@ -406,4 +409,13 @@ void daemon_fork_child(void)
 		atomic_store(&state, ABSENT);
 		atomic_store(&daemon_wanted, true);
 	}
+}
+
+/* There is nobody to be woken, nor to be waited for, nor will there be. */
+void daemon_fork_bare_child(void)
+{
+	mesher_fork_child();
+	if (atomic_load(&home))
+		atomic_store(&home, NO_HOME);
+	atomic_store(&daemon_wake_at, ULONG_MAX);
 }
