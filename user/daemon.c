@@ -34,6 +34,7 @@
 #include "options.h"
 #include "os.h"
 #include "pace.h"
+#include "proc.h"
 #include "tcache.h"
 
 /*
@@ -162,6 +163,18 @@ static int prepare(void)
 	return ret;
 }
 
+/*
+ * If the main thread has ended by itself, this may be the last one: since Linux 5.18 its
+ * status is that of the process.
+ */
+static void end_as_main(void)
+{
+	int status = proc_main_status();
+
+	if (status >= 0)
+		os_exit_thread(status);
+}
+
 static void *daemon_main(void *unused)
 {
 	int kick_fd;
@@ -181,6 +194,7 @@ static void *daemon_main(void *unused)
 	}
 	lock_only_in_mesh(false);
 	turn_off();
+	end_as_main();
 	return unused;
 }
 

@@ -402,6 +402,16 @@ int os_tgkill(int pid, int tid, int sig)
 	return (int)SYS3(SYS_tgkill, pid, tid, sig);
 }
 
+/**
+ * os_exit_thread() - end the calling thread at once, by no more than a system call
+ * @status: of the process, if this was its last thread
+ */
+_Noreturn void os_exit_thread(int status)
+{
+	for (;;)
+		SYS1(SYS_exit, status);
+}
+
 int os_prctl_name(const char *name)
 {
 	return (int)SYS2(SYS_prctl, PR_SET_NAME, name);
