@@ -12,16 +12,40 @@ static size_t pages_for(size_t size)
 	return (size + PAGE_SIZE - 1) >> PAGE_SHIFT;
 }
 
-void *large_alloc(size_t size, size_t align, bool *zero)
+static void *alloc_run(size_t size, size_t align, bool *zero)
 {
 	size_t align_pages = max_size(align >> PAGE_SHIFT, 1);
 	struct span *s = pageheap_alloc(&heap_anon, pages_for(size), align_pages, zero);
 
-	if (likely(s))
-		return span_addr(s);
+	return likely(s) ? span_addr(s) : NULL;
+}
+
+static void *alloc_mapping(size_t size, size_t align, bool *zero)
+{
 	if (zero)
 		*zero = true;
 	return huge_alloc(size, align);
+}
+
+/*
+ * The address space of free runs is not given back. If there is a limit to that, they may be
+ * where there is room.
+ */
+static void *alloc_spare(size_t size, size_t align, bool *zero)
+{
+	if (pages_for(size) > pageheap_spare(&heap_anon))
+		return NULL;
+	return alloc_run(size, align, zero);
+}
+
+void *large_alloc(size_t size, size_t align, bool *zero)
+{
+	void *p = size <= LARGE_MAX ? alloc_run(size, align, zero) : NULL;
+
+	if (likely(p))
+		return p;
+	p = alloc_mapping(size, align, zero);
+	return p || size <= LARGE_MAX ? p : alloc_spare(size, align, zero);
 }
 
 static bool is_free_state(const struct span *s)

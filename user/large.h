@@ -15,8 +15,8 @@
 #define LARGE_ALIGN_MAX	((size_t)1 << 20)
 
 /**
- * large_alloc() - allocate a run
- * @size: bytes, 1 to LARGE_MAX
+ * large_alloc() - allocate a run, or a mapping of its own
+ * @size: bytes, 1 to PTRDIFF_MAX; up to LARGE_MAX a run is preferred, else a mapping
  * @align: power of two, at most LARGE_ALIGN_MAX
  * @zero: set to whether it reads as zero; may be NULL
  *

@@ -46,7 +46,7 @@ void *alloc_aligned(size_t align, size_t size)
 		p = alloc_aligned_slot(align, size);
 	if (p)
 		return p;
-	if (size <= LARGE_MAX && align <= LARGE_ALIGN_MAX)
+	if (align <= LARGE_ALIGN_MAX)
 		return large_alloc(max_size(size, 1), align, NULL);
 	return huge_alloc(max_size(size, 1), align);
 }

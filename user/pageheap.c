@@ -786,6 +786,16 @@ size_t pageheap_dirty(struct pageheap *ph)
 	return pages;
 }
 
+size_t pageheap_spare(struct pageheap *ph)
+{
+	size_t pages;
+
+	lock_acquire(&ph->lock);
+	pages = ph->clean.pages + ph->dirty.pages;
+	lock_release(&ph->lock);
+	return pages;
+}
+
 void pageheap_fork_prepare(struct pageheap *ph)
 {
 	lock_fork_acquire(&ph->lock);

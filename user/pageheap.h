@@ -217,6 +217,12 @@ size_t pageheap_in_use(struct pageheap *ph);
  */
 size_t pageheap_dirty(struct pageheap *ph);
 
+/**
+ * pageheap_spare() - free pages of either kind
+ * @ph: heap
+ */
+size_t pageheap_spare(struct pageheap *ph);
+
 void pageheap_fork_prepare(struct pageheap *ph);
 void pageheap_fork_parent(struct pageheap *ph);
 void pageheap_fork_child(struct pageheap *ph);
