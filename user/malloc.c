@@ -247,3 +247,13 @@ MESH_EXPORT void *reallocarray(void *p, size_t n, size_t size)
 		return no_memory();
 	return realloc(p, bytes);
 }
+
+/*
+ * What glibc calls the same functions besides. Programs that wrap those call these: objects of
+ * glibc's malloc would end in our free().
+ */
+MESH_ALSO(__libc_malloc, malloc);
+MESH_ALSO(__libc_calloc, calloc);
+MESH_ALSO(__libc_realloc, realloc);
+MESH_ALSO(__libc_free, free);
+MESH_ALSO(cfree, free);

@@ -111,3 +111,8 @@ MESH_EXPORT void *pvalloc(size_t size)
 	}
 	return aligned_or_errno(PAGE_SIZE, max_size(bytes, PAGE_SIZE));
 }
+
+/* As in malloc.c. */
+MESH_ALSO(__libc_memalign, memalign);
+MESH_ALSO(__libc_valloc, valloc);
+MESH_ALSO(__libc_pvalloc, pvalloc);
