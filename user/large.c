@@ -53,29 +53,42 @@ static bool is_free_state(const struct span *s)
 	return s->state >= SPAN_CLEAN && s->state <= SPAN_PURGING;
 }
 
-_Noreturn MESH_COLD static void bad_large(const void *p, const struct span *s)
+/* No object in use starts at @p. */
+_Noreturn MESH_COLD static void bad_free(const void *p, const struct span *s)
 {
 	if (is_free_state(s))
 		fatal("double free of %p: its page is free", p);
 	fatal("free of %p: no object starts there", p);
 }
 
+_Noreturn MESH_COLD static void bad_use(const void *p, const struct span *s)
+{
+	if (is_free_state(s))
+		fatal("use after free of %p: its page is free", p);
+	fatal("%p is not an address that malloc has returned", p);
+}
+
+static bool is_large(const void *p, const struct span *s)
+{
+	return likely(s->state == SPAN_LARGE && span_addr(s) == p);
+}
+
 struct span *large_span(const void *p)
 {
 	struct span *s = span_of(p);
 
-	if (unlikely(s->state != SPAN_LARGE || span_addr(s) != p))
-		bad_large(p, s);
+	if (!is_large(p, s))
+		bad_use(p, s);
 	return s;
 }
 
 void large_free(void *p)
 {
-	struct span *s = large_span(p);
+	struct span *s = span_of(p);
 	size_t pages = s->nr_pages;
 
-	if (unlikely(!pageheap_free(&heap_anon, s)))
-		bad_large(p, s);
+	if (!is_large(p, s) || unlikely(!pageheap_free(&heap_anon, s)))
+		bad_free(p, s);
 	daemon_note_free(pages);
 }
 

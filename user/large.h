@@ -35,6 +35,8 @@ struct span *large_span(const void *p);
 /**
  * large_free() - give an object back
  * @p: as for large_span()
+ *
+ * Says "double free" where large_span() says "use after free".
  */
 void large_free(void *p);
 
