@@ -377,15 +377,14 @@ static bool has_ended(void)
 	       os_tgkill(os_getpid(), atomic_load(&daemon_tid), 0) == -ESRCH;
 }
 
-/*
- * A thread may be allowed no other system call than its end (strict seccomp); one that has a
- * daemon to send away makes some.
- */
+/* Once: after the first time the thread may be allowed no other system call than its end. */
 void daemon_thread_leaves(void)
 {
 	enum daemon_state s = atomic_load(&state);
+	bool was_main = is_main;
 
-	if (!is_main || s == ABSENT || s == OFF || os_gettid() != atomic_load(&home))
+	is_main = false;
+	if (!was_main || s == ABSENT || s == OFF || os_gettid() != atomic_load(&home))
 		return;
 	atomic_store(&mesher_quit, true);
 	daemon_kick();

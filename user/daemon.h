@@ -100,7 +100,8 @@ bool daemon_trim(void);
 void daemon_thread_exit(void);
 
 /**
- * daemon_thread_leaves() - the calling thread is about to end, by a system call
+ * daemon_thread_leaves() - the calling thread is about to end, by a system call, or to be
+ *	allowed no other one
  *
  * Waits for the daemon as daemon_thread_exit() does, but not for long: in a signal handler it
  * may have interrupted what the daemon waits for. Only the main thread makes system calls here.

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* SPDX-FileCopyrightText: The Mesh authors */
 /*
- * syscall.c: syscall(2) and clone(2), for programs that do with them what concerns the heap.
+ * syscall.c: syscall(2), clone(2) and prctl(2), for programs that do with them what concerns
+ * the heap.
  *
  * They wait on words in it. A futex that is not marked private is known to the kernel
  * by the page of the file it is in, and the helper's arena is a file's: when that page
@@ -17,7 +18,9 @@
  * is, so no span may be on its way to another place.
  *
  * And threads end, without their destructors: from then on the daemon must not write to
- * their memory, and if it is the main thread the daemon must not be left alone.
+ * their memory, and if it is the main thread the daemon must not be left alone. One that
+ * forbids itself all system calls but its end cannot send the daemon away then, nor wake it
+ * when it frees something, so it does so before.
  *
  * No state.
  */
@@ -25,7 +28,9 @@
 #include <asm/unistd.h>
 #include <errno.h>
 #include <linux/futex.h>
+#include <linux/prctl.h>
 #include <linux/sched.h>
+#include <linux/seccomp.h>
 #include <stdarg.h>
 
 #include "backend.h"
@@ -127,6 +132,12 @@ MESH_EXPORT int mesh_clone(int (*fn)(void *), void *stack, int flags, void *arg,
 	return ret;
 }
 
+static bool is_strict(long nr, long a, long b)
+{
+	return (nr == __NR_prctl && a == PR_SET_SECCOMP && b == SECCOMP_MODE_STRICT) ||
+	       (nr == __NR_seccomp && a == SECCOMP_SET_MODE_STRICT);
+}
+
 long mesh_syscall(long nr, long a, long b, long c, long d, long e, long f) __asm__("syscall");
 
 /*
@@ -144,6 +155,8 @@ MESH_EXPORT long mesh_syscall(long nr, long a, long b, long c, long d, long e, l
 		tcache_thread_leaves();
 		daemon_thread_leaves();
 	}
+	if (is_strict(nr, a, b))
+		daemon_thread_leaves();
 	if (is_fork(nr, a, b))
 		ret = fork_between_steps(nr, a, b, c, d, e, f);
 	else
@@ -152,4 +165,12 @@ MESH_EXPORT long mesh_syscall(long nr, long a, long b, long c, long d, long e, l
 		return ret;
 	errno = (int)-ret;
 	return -1;
+}
+
+/* As variadic as the former. */
+int mesh_prctl(int option, long a, long b, long c, long d) __asm__("prctl");
+
+MESH_EXPORT int mesh_prctl(int option, long a, long b, long c, long d)
+{
+	return (int)mesh_syscall(__NR_prctl, option, a, b, c, d, 0);
 }
