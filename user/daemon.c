@@ -252,8 +252,8 @@ static void start(void)
 		verbose("no meshing for now: pthread_create: %s",
 			strerrordesc_np(err));
 		atomic_store(&start_after, os_now_ns() + RETRY_AFTER);
-		atomic_store(&state, ABSENT);
 		atomic_store(&daemon_wanted, true);
+		atomic_store(&state, ABSENT);
 	}
 }
 
@@ -351,14 +351,18 @@ bool daemon_trim(void)
  */
 void daemon_thread_exit(void)
 {
-	enum daemon_state absent = ABSENT;
+	enum daemon_state s = ABSENT;
 
-	if (os_gettid() != os_getpid() || !at_home() ||
-	    atomic_compare_exchange_strong(&state, &absent, OFF))
+	if (os_gettid() != os_getpid() || !at_home())
 		return;
-	while (atomic_load(&state) == STARTING)
+	/* One that is starting may fail to, and then be started again. */
+	while (!atomic_compare_exchange_strong(&state, &s, OFF) && s == STARTING) {
 		os_sleep_ns(1000000);
-	if (atomic_load(&state) != RUNNING)
+		s = ABSENT;
+	}
+	if (s == ABSENT)
+		atomic_store(&daemon_wanted, false);
+	if (s != RUNNING)
 		return;
 	atomic_store(&mesher_quit, true);
 	daemon_kick();

@@ -6,6 +6,7 @@
  */
 #define _GNU_SOURCE
 #include <dirent.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -760,6 +761,44 @@ static void by_exec(void)
 	execl("/bin/true", "true", NULL);
 }
 
+/* Threads that this one wants fail, after a while. */
+static __thread bool no_threads;
+static atomic_bool failing;
+
+int pthread_create(pthread_t *t, const pthread_attr_t *attr, void *(*fn)(void *), void *arg)
+{
+	__typeof__(pthread_create) *create = dlsym(RTLD_NEXT, "pthread_create");
+
+	if (!no_threads)
+		return create(t, attr, fn, arg);
+	atomic_store(&failing, true);
+	usleep(300000);
+	return EAGAIN;
+}
+
+static void *fail_to_start(void *unused)
+{
+	no_threads = true;
+	daemon_heap_grown(4 * MIB);
+	daemon_poke();
+	return unused;
+}
+
+/* Nor does a daemon start later that the main thread's end has waited for in vain. */
+static void exit_during_a_start(void)
+{
+	pthread_t t;
+
+	set_up();
+	CHECK(!pthread_create(&t, NULL, fail_to_start, NULL));
+	while (!atomic_load(&failing))
+		usleep(1000);
+	daemon_thread_exit();
+	pthread_join(t, NULL);
+	daemon_trim();
+	CHECK(!daemon_tid() && !daemon_wanted);
+}
+
 static void exit_during_a_pass(void)
 {
 	end_during_a_pass(by_exit);
@@ -1020,6 +1059,7 @@ static const struct test_case cases[] = {
 	{ "late_no_uring", late_no_uring },
 	{ "no_private_table", no_private_table },
 	{ "ends_with_the_program", ends_with_the_program },
+	{ "exit_during_a_start", exit_during_a_start },
 	{ "exit_during_a_pass", exit_during_a_pass },
 	{ "exec_during_a_pass", exec_during_a_pass },
 	{ "trim_in_a_child", trim_in_a_child },
