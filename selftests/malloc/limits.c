@@ -90,10 +90,13 @@ static void exhaust(size_t size)
 	empty_memory(list, second);
 }
 
-/* Short blocks have left room for a long one, which is zero if that is asked for. */
+/*
+ * Short blocks have left room for a long one, which is zero if that is asked for, and for the
+ * program's own mappings after a trim.
+ */
 static void case_one_for_many(size_t size)
 {
-	unsigned int count;
+	unsigned int count, again;
 	struct node *list;
 	unsigned char *p;
 	size_t i;
@@ -111,6 +114,13 @@ static void case_one_for_many(size_t size)
 		free(p);
 	}
 	CHECK(!malloc((size_t)200 << 20) && errno == ENOMEM);
+	malloc_trim(0);
+	p = mmap(NULL, (size_t)64 << 20, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	CHECK(p != MAP_FAILED);
+	CHECK(!munmap(p, (size_t)64 << 20));
+	list = fill_memory(size, &again);
+	CHECK(again >= count / 4 * 3);
+	empty_memory(list, again);
 }
 
 /* Where the mapping that has @p in it ends, and the next one begins. */
