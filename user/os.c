@@ -552,14 +552,24 @@ int os_share_processors(int tid)
 	return (int)SYS3(SYS_sched_setaffinity, 0, ret, other);
 }
 
+/* What the dynamic linker gives to constructors; libc's own may come later. */
+MESH_EARLY static char *const *start_environ;
+
+__attribute__((constructor(101))) static void keep_environ(int argc, char **argv, char **envp)
+{
+	(void)argc;
+	(void)argv;
+	start_environ = envp;
+}
+
 /**
  * os_environ() - the environment the program was started with
  *
- * Return: NAME=value strings, or NULL while libc does not know it yet.
+ * Return: NAME=value strings, or NULL before the first constructor.
  */
 char *const *os_environ(void)
 {
-	return environ;
+	return environ ? environ : start_environ;
 }
 
 /**
