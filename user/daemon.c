@@ -95,6 +95,12 @@ static MESH_TLS bool is_main;
 /* Until then only a trim starts a daemon. */
 static _Atomic uint64_t start_after;
 
+/* How often malloc has asked since, and when the time will be asked for, which takes longer. */
+static atomic_uint pokes;
+static atomic_uint pokes_until_asked;
+
+#define MOST_POKES	64
+
 static bool at_home(void)
 {
 	return atomic_load(&home) == os_getpid();
@@ -238,6 +244,13 @@ static int create_daemon(void)
 	return err;
 }
 
+static void start_not_before(uint64_t ns)
+{
+	atomic_store(&start_after, os_now_ns() + ns);
+	atomic_store(&pokes, 0);
+	atomic_store(&pokes_until_asked, 0);
+}
+
 /* Start a daemon if there is none. */
 static void start(void)
 {
@@ -251,17 +264,29 @@ static void start(void)
 	if (err) {
 		verbose("no meshing for now: pthread_create: %s",
 			strerrordesc_np(err));
-		atomic_store(&start_after, os_now_ns() + RETRY_AFTER);
+		start_not_before(RETRY_AFTER);
 		atomic_store(&daemon_wanted, true);
 		atomic_store(&state, ABSENT);
 	}
+}
+
+/* Asked for at ever longer distances, up to MOST_POKES: who rarely allocates needs not wait long. */
+static bool is_time(void)
+{
+	unsigned int n = atomic_fetch_add_explicit(&pokes, 1, memory_order_relaxed);
+
+	if (n < atomic_load_explicit(&pokes_until_asked, memory_order_relaxed))
+		return false;
+	atomic_store_explicit(&pokes_until_asked, n + (n < MOST_POKES ? n + 1 : MOST_POKES),
+			      memory_order_relaxed);
+	return at_home() && os_now_ns() >= atomic_load(&start_after);
 }
 
 void daemon_start(void)
 {
 	int saved_errno = errno;
 
-	if (at_home() && os_now_ns() >= atomic_load(&start_after))
+	if (is_time())
 		start();
 	errno = saved_errno;
 }
@@ -421,7 +446,7 @@ void daemon_fork_child(void)
 	atomic_store(&mesher_quit, false);
 	atomic_store(&daemon_wake_at, ULONG_MAX);
 	atomic_store(&trims_done, atomic_load(&trims_asked));
-	atomic_store(&start_after, os_now_ns() + CHILD_AFTER);
+	start_not_before(CHILD_AFTER);
 	if (s == STARTING || s == RUNNING) {
 		atomic_store(&state, ABSENT);
 		atomic_store(&daemon_wanted, true);

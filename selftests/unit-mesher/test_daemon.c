@@ -643,6 +643,37 @@ static void answer_enosys(int sig, siginfo_t *info, void *context)
 	uc->uc_mcontext.gregs[REG_RAX] = -ENOSYS;
 }
 
+static unsigned int nr_answered;
+
+static void count_and_answer(int sig, siginfo_t *info, void *context)
+{
+	nr_answered++;
+	answer_enosys(sig, info, context);
+}
+
+/* In its first second each slow malloc of a child would start a daemon, and asks for the time. */
+static void children_seldom_ask(void)
+{
+	struct sigaction sa = { .sa_sigaction = count_and_answer, .sa_flags = SA_SIGINFO };
+	unsigned int i;
+	pid_t pid;
+
+	set_up();
+	register_fork();
+	start();
+	CHECK(!sigaction(SIGSYS, &sa, NULL));
+	pid = fork();
+	if (!pid) {
+		CHECK(daemon_wanted);
+		filter(SYS_clock_gettime, true, 0, SECCOMP_RET_TRAP, 0);
+		for (i = 0; i < 10000; i++)
+			daemon_poke();
+		CHECK(nr_answered > 100 && nr_answered < 200);
+		_exit(0);
+	}
+	CHECK(exit_status(pid) == 0);
+}
+
 /* io_uring goes away while the daemon waits with it, by an error or by a trap. */
 static void late_no_uring(void)
 {
@@ -1050,6 +1081,7 @@ static const struct test_case cases[] = {
 	{ "descriptors_are_private", descriptors_are_private },
 	{ "fork_starts_anew", fork_starts_anew },
 	{ "forks_during_passes", forks_during_passes },
+	{ "children_seldom_ask", children_seldom_ask },
 	{ "raw_clone", raw_clone },
 	{ "raw_clone_of_init", raw_clone_of_init },
 	{ "bare_forks_exclude_steps", bare_forks_exclude_steps },
