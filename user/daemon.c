@@ -270,7 +270,7 @@ static void start(void)
 	}
 }
 
-/* Asked for at ever longer distances, up to MOST_POKES: who rarely allocates needs not wait long. */
+/* Asked for at ever longer distances, up to MOST_POKES: who rarely allocates waits less. */
 static bool is_time(void)
 {
 	unsigned int n = atomic_fetch_add_explicit(&pokes, 1, memory_order_relaxed);

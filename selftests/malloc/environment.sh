@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Mesh authors
 #
-# environment.sh LINKED - what the environment may say: a wrong value is reported in one line and the
-# program runs with the default; right values and other variables are taken in silence. A program
-# that has more rights than who runs it, which LINKED gets if this is root, does not listen.
+# environment.sh LINKED - what the environment may say: a wrong value is reported in one line and
+# the program runs with the default; right values and other variables are taken in silence. A
+# program that has more rights than who runs it, which LINKED gets if this is root, does not listen.
 
 set -eu
 
