@@ -11,6 +11,10 @@
 #define unlikely(x)	__builtin_expect(!!(x), 0)
 
 #define MESH_EXPORT	__attribute__((visibility("default")))
+/* Another name of an exported function. */
+#define MESH_ALSO(name, fn) \
+	MESH_EXPORT extern __typeof__(fn) name __attribute__((alias(#fn), copy(fn)))
+
 #define MESH_NOINLINE	__attribute__((noinline))
 #define MESH_COLD	__attribute__((noinline, cold))
 

@@ -34,6 +34,7 @@
 #include "options.h"
 #include "os.h"
 #include "pace.h"
+#include "proc.h"
 #include "tcache.h"
 
 /*
@@ -77,6 +78,9 @@ static _Atomic enum daemon_state state;
 /* The process whose daemon this is about: not that of a raw clone or a vfork. */
 static atomic_int home;
 
+/* In the former. It may have its parent's number, in a PID namespace of its own. */
+#define NO_HOME	(-1)
+
 /* Valid from RUNNING on. */
 static atomic_int daemon_tid;
 static pthread_t daemon_thread;
@@ -90,6 +94,12 @@ static MESH_TLS bool is_main;
 
 /* Until then only a trim starts a daemon. */
 static _Atomic uint64_t start_after;
+
+/* How often malloc has asked since, and when the time will be asked for, which takes longer. */
+static atomic_uint pokes;
+static atomic_uint pokes_until_asked;
+
+#define MOST_POKES	64
 
 static bool at_home(void)
 {
@@ -159,6 +169,18 @@ static int prepare(void)
 	return ret;
 }
 
+/*
+ * If the main thread has ended by itself, this may be the last one: since Linux 5.18 its
+ * status is that of the process.
+ */
+static void end_as_main(void)
+{
+	int status = proc_main_status();
+
+	if (status >= 0)
+		os_exit_thread(status);
+}
+
 static void *daemon_main(void *unused)
 {
 	int kick_fd;
@@ -178,6 +200,7 @@ static void *daemon_main(void *unused)
 	}
 	lock_only_in_mesh(false);
 	turn_off();
+	end_as_main();
 	return unused;
 }
 
@@ -221,6 +244,13 @@ static int create_daemon(void)
 	return err;
 }
 
+static void start_not_before(uint64_t ns)
+{
+	atomic_store(&start_after, os_now_ns() + ns);
+	atomic_store(&pokes, 0);
+	atomic_store(&pokes_until_asked, 0);
+}
+
 /* Start a daemon if there is none. */
 static void start(void)
 {
@@ -234,17 +264,29 @@ static void start(void)
 	if (err) {
 		verbose("no meshing for now: pthread_create: %s",
 			strerrordesc_np(err));
-		atomic_store(&start_after, os_now_ns() + RETRY_AFTER);
-		atomic_store(&state, ABSENT);
+		start_not_before(RETRY_AFTER);
 		atomic_store(&daemon_wanted, true);
+		atomic_store(&state, ABSENT);
 	}
+}
+
+/* Asked for at ever longer distances, up to MOST_POKES: who rarely allocates waits less. */
+static bool is_time(void)
+{
+	unsigned int n = atomic_fetch_add_explicit(&pokes, 1, memory_order_relaxed);
+
+	if (n < atomic_load_explicit(&pokes_until_asked, memory_order_relaxed))
+		return false;
+	atomic_store_explicit(&pokes_until_asked, n + (n < MOST_POKES ? n + 1 : MOST_POKES),
+			      memory_order_relaxed);
+	return at_home() && os_now_ns() >= atomic_load(&start_after);
 }
 
 void daemon_start(void)
 {
 	int saved_errno = errno;
 
-	if (at_home() && os_now_ns() >= atomic_load(&start_after))
+	if (is_time())
 		start();
 	errno = saved_errno;
 }
@@ -334,14 +376,18 @@ bool daemon_trim(void)
  */
 void daemon_thread_exit(void)
 {
-	enum daemon_state absent = ABSENT;
+	enum daemon_state s = ABSENT;
 
-	if (os_gettid() != os_getpid() || !at_home() ||
-	    atomic_compare_exchange_strong(&state, &absent, OFF))
+	if (os_gettid() != os_getpid() || !at_home())
 		return;
-	while (atomic_load(&state) == STARTING)
+	/* One that is starting may fail to, and then be started again. */
+	while (!atomic_compare_exchange_strong(&state, &s, OFF) && s == STARTING) {
 		os_sleep_ns(1000000);
-	if (atomic_load(&state) != RUNNING)
+		s = ABSENT;
+	}
+	if (s == ABSENT)
+		atomic_store(&daemon_wanted, false);
+	if (s != RUNNING)
 		return;
 	atomic_store(&mesher_quit, true);
 	daemon_kick();
@@ -360,15 +406,14 @@ static bool has_ended(void)
 	       os_tgkill(os_getpid(), atomic_load(&daemon_tid), 0) == -ESRCH;
 }
 
-/*
- * A thread may be allowed no other system call than its end (strict seccomp); one that has a
- * daemon to send away makes some.
- */
+/* Once: after the first time the thread may be allowed no other system call than its end. */
 void daemon_thread_leaves(void)
 {
 	enum daemon_state s = atomic_load(&state);
+	bool was_main = is_main;
 
-	if (!is_main || s == ABSENT || s == OFF || os_gettid() != atomic_load(&home))
+	is_main = false;
+	if (!was_main || s == ABSENT || s == OFF || os_gettid() != atomic_load(&home))
 		return;
 	atomic_store(&mesher_quit, true);
 	daemon_kick();
@@ -401,9 +446,18 @@ void daemon_fork_child(void)
 	atomic_store(&mesher_quit, false);
 	atomic_store(&daemon_wake_at, ULONG_MAX);
 	atomic_store(&trims_done, atomic_load(&trims_asked));
-	atomic_store(&start_after, os_now_ns() + CHILD_AFTER);
+	start_not_before(CHILD_AFTER);
 	if (s == STARTING || s == RUNNING) {
 		atomic_store(&state, ABSENT);
 		atomic_store(&daemon_wanted, true);
 	}
+}
+
+/* There is nobody to be woken, nor to be waited for, nor will there be. */
+void daemon_fork_bare_child(void)
+{
+	mesher_fork_child();
+	if (atomic_load(&home))
+		atomic_store(&home, NO_HOME);
+	atomic_store(&daemon_wake_at, ULONG_MAX);
 }

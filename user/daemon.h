@@ -13,9 +13,12 @@
  *	daemon_trim()		malloc_trim(), with no lock held
  *	daemon_thread_exit()	the thread-exit destructor, with no lock held
  *	daemon_thread_leaves()	any thread, under any lock
- *	daemon_fork_*()		the atfork handlers; prepare comes before every other
+ *	daemon_fork_prepare(), _parent(), _child()
+ *				the atfork handlers; prepare comes before every other
  *				lock of the heap is taken, parent and child after all
  *				of them are released
+ *	daemon_fork_bare_child() what has just been forked without those, between
+ *				mesher_fork_prepare() and anything else
  */
 #ifndef MESH_DAEMON_H
 #define MESH_DAEMON_H
@@ -97,7 +100,8 @@ bool daemon_trim(void);
 void daemon_thread_exit(void);
 
 /**
- * daemon_thread_leaves() - the calling thread is about to end, by a system call
+ * daemon_thread_leaves() - the calling thread is about to end, by a system call, or to be
+ *	allowed no other one
  *
  * Waits for the daemon as daemon_thread_exit() does, but not for long: in a signal handler it
  * may have interrupted what the daemon waits for. Only the main thread makes system calls here.
@@ -107,5 +111,6 @@ void daemon_thread_leaves(void);
 void daemon_fork_prepare(void);
 void daemon_fork_parent(void);
 void daemon_fork_child(void);
+void daemon_fork_bare_child(void);
 
 #endif /* MESH_DAEMON_H */

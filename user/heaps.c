@@ -89,6 +89,7 @@ static const struct pageheap_ops anon_ops = {
 	.grow = anon_grow,
 	.purge = anon_purge,
 	.may_skip = true,
+	.may_shrink = true,
 };
 
 /*

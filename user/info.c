@@ -29,6 +29,7 @@ MESH_EXPORT int malloc_trim(size_t pad)
 	meshed = daemon_trim();
 	pages = pageheap_purge(&heap_arena, SIZE_MAX);
 	pages += pageheap_purge(&heap_anon, SIZE_MAX);
+	pageheap_shrink(&heap_anon);
 	return meshed || pages;
 }
 

@@ -2,7 +2,7 @@
 /* SPDX-FileCopyrightText: The Mesh authors */
 /*
  * Set-up on the first allocation, which may come from the dynamic linker, before
- * any constructor and before libc knows the environment. Nothing here allocates
+ * any constructor, and then without the environment. Nothing here allocates
  * but libc's registration functions may: the thread that sets up passes.
  */
 #include "central.h"

@@ -12,16 +12,40 @@ static size_t pages_for(size_t size)
 	return (size + PAGE_SIZE - 1) >> PAGE_SHIFT;
 }
 
-void *large_alloc(size_t size, size_t align, bool *zero)
+static void *alloc_run(size_t size, size_t align, bool *zero)
 {
 	size_t align_pages = max_size(align >> PAGE_SHIFT, 1);
 	struct span *s = pageheap_alloc(&heap_anon, pages_for(size), align_pages, zero);
 
-	if (likely(s))
-		return span_addr(s);
+	return likely(s) ? span_addr(s) : NULL;
+}
+
+static void *alloc_mapping(size_t size, size_t align, bool *zero)
+{
 	if (zero)
 		*zero = true;
 	return huge_alloc(size, align);
+}
+
+/*
+ * The address space of free runs is not given back. If there is a limit to that, they may be
+ * where there is room.
+ */
+static void *alloc_spare(size_t size, size_t align, bool *zero)
+{
+	if (pages_for(size) > pageheap_spare(&heap_anon))
+		return NULL;
+	return alloc_run(size, align, zero);
+}
+
+void *large_alloc(size_t size, size_t align, bool *zero)
+{
+	void *p = size <= LARGE_MAX ? alloc_run(size, align, zero) : NULL;
+
+	if (likely(p))
+		return p;
+	p = alloc_mapping(size, align, zero);
+	return p || size <= LARGE_MAX ? p : alloc_spare(size, align, zero);
 }
 
 static bool is_free_state(const struct span *s)
@@ -29,29 +53,42 @@ static bool is_free_state(const struct span *s)
 	return s->state >= SPAN_CLEAN && s->state <= SPAN_PURGING;
 }
 
-_Noreturn MESH_COLD static void bad_large(const void *p, const struct span *s)
+/* No object in use starts at @p. */
+_Noreturn MESH_COLD static void bad_free(const void *p, const struct span *s)
 {
 	if (is_free_state(s))
 		fatal("double free of %p: its page is free", p);
 	fatal("free of %p: no object starts there", p);
 }
 
+_Noreturn MESH_COLD static void bad_use(const void *p, const struct span *s)
+{
+	if (is_free_state(s))
+		fatal("use after free of %p: its page is free", p);
+	fatal("%p is not an address that malloc has returned", p);
+}
+
+static bool is_large(const void *p, const struct span *s)
+{
+	return likely(s->state == SPAN_LARGE && span_addr(s) == p);
+}
+
 struct span *large_span(const void *p)
 {
 	struct span *s = span_of(p);
 
-	if (unlikely(s->state != SPAN_LARGE || span_addr(s) != p))
-		bad_large(p, s);
+	if (!is_large(p, s))
+		bad_use(p, s);
 	return s;
 }
 
 void large_free(void *p)
 {
-	struct span *s = large_span(p);
+	struct span *s = span_of(p);
 	size_t pages = s->nr_pages;
 
-	if (unlikely(!pageheap_free(&heap_anon, s)))
-		bad_large(p, s);
+	if (!is_large(p, s) || unlikely(!pageheap_free(&heap_anon, s)))
+		bad_free(p, s);
 	daemon_note_free(pages);
 }
 

@@ -15,8 +15,8 @@
 #define LARGE_ALIGN_MAX	((size_t)1 << 20)
 
 /**
- * large_alloc() - allocate a run
- * @size: bytes, 1 to LARGE_MAX
+ * large_alloc() - allocate a run, or a mapping of its own
+ * @size: bytes, 1 to PTRDIFF_MAX; up to LARGE_MAX a run is preferred, else a mapping
  * @align: power of two, at most LARGE_ALIGN_MAX
  * @zero: set to whether it reads as zero; may be NULL
  *
@@ -35,6 +35,8 @@ struct span *large_span(const void *p);
 /**
  * large_free() - give an object back
  * @p: as for large_span()
+ *
+ * Says "double free" where large_span() says "use after free".
  */
 void large_free(void *p);
 

@@ -6,6 +6,8 @@
  *	up to SLOT_MAX		a slot: tcache.c, central.c
  *	up to LARGE_MAX		a run of pages: large.c
  *	beyond			a mapping: huge.c
+ *
+ * Where one of the latter two cannot be had the other one serves.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -28,11 +30,14 @@ static void *no_memory(void)
 	return NULL;
 }
 
+/* Where there is no room for a span, a mapping is a waste for small objects only. */
 static void *alloc_slot(size_t size)
 {
 	unsigned int cls = sizeclass_of(size + check_room());
 	void *p = tcache_refill(cls);
 
+	if (unlikely(!p) && !sizeclass_is_small(cls))
+		return huge_alloc(size, PAGE_SIZE);
 	return unlikely(options.check) ? check_alloc(p, cls, size) : p;
 }
 
@@ -49,10 +54,8 @@ MESH_NOINLINE void *alloc_slow(size_t size)
 	daemon_poke();
 	if (size <= SLOT_MAX - check_room())
 		p = alloc_slot(size);
-	else if (size <= LARGE_MAX)
-		p = large_alloc(size, PAGE_SIZE, NULL);
 	else if (size <= PTRDIFF_MAX)
-		p = huge_alloc(size, PAGE_SIZE);
+		p = large_alloc(size, PAGE_SIZE, NULL);
 	return p ? p : no_memory();
 }
 
@@ -120,7 +123,7 @@ static void *alloc_zero_large(size_t size)
 	bool zero;
 	void *p;
 
-	if (unlikely(!heap_init()))
+	if (unlikely(size > PTRDIFF_MAX || !heap_init()))
 		return no_memory();
 	daemon_poke();
 	p = large_alloc(size, PAGE_SIZE, &zero);
@@ -137,9 +140,7 @@ MESH_EXPORT void *calloc(size_t n, size_t size)
 		return no_memory();
 	if (likely(bytes <= SLOT_MAX))
 		return alloc_zero_slot(bytes);
-	if (bytes <= LARGE_MAX)
-		return alloc_zero_large(bytes);
-	return alloc_slow(bytes);	/* a fresh mapping */
+	return alloc_zero_large(bytes);
 }
 
 static size_t size_of_other(const void *p)
@@ -246,3 +247,13 @@ MESH_EXPORT void *reallocarray(void *p, size_t n, size_t size)
 		return no_memory();
 	return realloc(p, bytes);
 }
+
+/*
+ * What glibc calls the same functions besides. Programs that wrap those call these: objects of
+ * glibc's malloc would end in our free().
+ */
+MESH_ALSO(__libc_malloc, malloc);
+MESH_ALSO(__libc_calloc, calloc);
+MESH_ALSO(__libc_realloc, realloc);
+MESH_ALSO(__libc_free, free);
+MESH_ALSO(cfree, free);

@@ -46,7 +46,7 @@ void *alloc_aligned(size_t align, size_t size)
 		p = alloc_aligned_slot(align, size);
 	if (p)
 		return p;
-	if (size <= LARGE_MAX && align <= LARGE_ALIGN_MAX)
+	if (align <= LARGE_ALIGN_MAX)
 		return large_alloc(max_size(size, 1), align, NULL);
 	return huge_alloc(max_size(size, 1), align);
 }
@@ -111,3 +111,8 @@ MESH_EXPORT void *pvalloc(size_t size)
 	}
 	return aligned_or_errno(PAGE_SIZE, max_size(bytes, PAGE_SIZE));
 }
+
+/* As in malloc.c. */
+MESH_ALSO(__libc_memalign, memalign);
+MESH_ALSO(__libc_valloc, valloc);
+MESH_ALSO(__libc_pvalloc, pvalloc);

@@ -46,6 +46,15 @@ static bool is_shared(const pthread_mutexattr_t *attr)
 	return robust == PTHREAD_MUTEX_ROBUST || pshared == PTHREAD_PROCESS_SHARED;
 }
 
+/*
+ * dlsym(3) waits for whoever is in dlopen(3), and that may be waiting for the thread that makes
+ * its first mutex. So not only then.
+ */
+__attribute__((constructor)) static void find_early(void)
+{
+	find_libc_init();
+}
+
 /* Between two steps, for in them spans are being merged. */
 static void keep_page(const void *p)
 {

@@ -402,6 +402,16 @@ int os_tgkill(int pid, int tid, int sig)
 	return (int)SYS3(SYS_tgkill, pid, tid, sig);
 }
 
+/**
+ * os_exit_thread() - end the calling thread at once, by no more than a system call
+ * @status: of the process, if this was its last thread
+ */
+_Noreturn void os_exit_thread(int status)
+{
+	for (;;)
+		SYS1(SYS_exit, status);
+}
+
 int os_prctl_name(const char *name)
 {
 	return (int)SYS2(SYS_prctl, PR_SET_NAME, name);
@@ -542,14 +552,24 @@ int os_share_processors(int tid)
 	return (int)SYS3(SYS_sched_setaffinity, 0, ret, other);
 }
 
+/* What the dynamic linker gives to constructors; libc's own may come later. */
+MESH_EARLY static char *const *start_environ;
+
+__attribute__((constructor(101))) static void keep_environ(int argc, char **argv, char **envp)
+{
+	(void)argc;
+	(void)argv;
+	start_environ = envp;
+}
+
 /**
  * os_environ() - the environment the program was started with
  *
- * Return: NAME=value strings, or NULL while libc does not know it yet.
+ * Return: NAME=value strings, or NULL before the first constructor.
  */
 char *const *os_environ(void)
 {
-	return environ;
+	return environ ? environ : start_environ;
 }
 
 /**

@@ -64,6 +64,7 @@ long os_syscall(long nr, long a, long b, long c, long d, long e, long f);
 int os_getpid(void);
 int os_gettid(void);
 int os_tgkill(int pid, int tid, int sig);
+_Noreturn void os_exit_thread(int status);
 int os_prctl_name(const char *name);
 void os_sleep_ns(uint64_t ns);
 uint64_t os_now_ns(void);

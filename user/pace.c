@@ -338,15 +338,6 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 }
 
 /*
- * A main thread that ends by a system call of its own making does not tell, and there need not
- * be others: who counts them counts those of io_uring, too.
- */
-static bool main_has_ended(void)
-{
-	return proc_number("/proc/self/status", "\nState:\tZ") >= 0;
-}
-
-/*
  * Sleep, with a timer for what has to be looked at only. daemon_wake_at is raised before
  * daemon_frees is looked at, daemon_note_free() does it the other way round: one of the two
  * notices.
@@ -363,7 +354,11 @@ static void doze(struct pace *p)
 		next = earlier(earlier(end, p->look_at), now + LONGEST_SLEEP);
 		wait_once(p, next > now ? next - now : 0);
 		look_if_due(p);
-		if (main_has_ended())
+		/*
+		 * A main thread that ends by a system call of its own making does not tell,
+		 * and there need not be others: who counts them counts those of io_uring, too.
+		 */
+		if (proc_main_status() >= 0)
 			atomic_store(&mesher_quit, true);
 		now = os_now_ns();
 	}

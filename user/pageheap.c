@@ -217,6 +217,30 @@ static int map_more(struct pageheap *ph, size_t nr)
 			     (ph->nr_pages + nr) << PAGE_SHIFT);
 }
 
+/* Have table entries for @nr pages more; those of an area that was longer are there. */
+static int map_tables(struct pageheap *ph, size_t nr)
+{
+	size_t end = ph->nr_pages + nr;
+	int ret;
+
+	if (end <= ph->table_pages)
+		return 0;
+	ret = region_map_tables(ph->first_page + (uint32_t)ph->table_pages,
+				end - ph->table_pages);
+	if (!ret)
+		ph->table_pages = end;
+	return ret;
+}
+
+/* Undo that; @before was the number of pages that had some. */
+static void unmap_tables(struct pageheap *ph, size_t before)
+{
+	if (ph->table_pages > before)
+		region_unmap_tables(ph->first_page + (uint32_t)before,
+				    ph->table_pages - before);
+	ph->table_pages = before;
+}
+
 /* The area and its tables are @nr pages longer from now on; @s describes those. */
 static void extend(struct pageheap *ph, struct span *s, size_t nr)
 {
@@ -229,7 +253,7 @@ static void extend(struct pageheap *ph, struct span *s, size_t nr)
 /* Add @nr clean pages at the end of the area. Returns 0 or -errno. */
 static int grow_by(struct pageheap *ph, size_t nr)
 {
-	uint32_t page = ph->first_page + (uint32_t)ph->nr_pages;
+	size_t table_pages = ph->table_pages;
 	int ret = -ENOMEM;
 	struct span *s;
 
@@ -238,7 +262,7 @@ static int grow_by(struct pageheap *ph, size_t nr)
 	s = span_new();
 	if (!s)
 		return ret;
-	if (region_map_tables(page, nr))
+	if (map_tables(ph, nr))
 		goto no_tables;
 	ret = map_more(ph, nr);
 	if (ret)
@@ -248,7 +272,7 @@ static int grow_by(struct pageheap *ph, size_t nr)
 	return 0;
 
 no_memory:
-	region_unmap_tables(page, nr);
+	unmap_tables(ph, table_pages);
 no_tables:
 	span_delete(s);
 	return ret;
@@ -264,7 +288,7 @@ static bool skip(struct pageheap *ph, size_t nr)
 	s = span_new();
 	if (!s)
 		return false;
-	if (region_map_tables(ph->first_page + (uint32_t)ph->nr_pages, nr)) {
+	if (map_tables(ph, nr)) {
 		span_delete(s);
 		return false;
 	}
@@ -762,6 +786,38 @@ size_t pageheap_purge(struct pageheap *ph, size_t max_pages)
 	return done;
 }
 
+static size_t shrink_end(struct pageheap *ph)
+{
+	size_t end = (size_t)ph->first_page + ph->nr_pages, clean = clean_at_end(ph), nr;
+	struct span *s;
+
+	if (!ph->ops->may_shrink || ph->nr_pages <= CHUNK_MIN)
+		return 0;
+	nr = min_size(clean, ph->nr_pages - CHUNK_MIN);
+	if (!nr || os_unmap(region_page_addr((uint32_t)(end - nr)), nr << PAGE_SHIFT))
+		return 0;
+	s = free_neighbour(ph, end - 1, SPAN_CLEAN);
+	bin_del(ph, s);
+	ph->nr_pages -= nr;
+	atomic_store_explicit(ph->end, (uint32_t)ph->nr_pages, memory_order_release);
+	s->nr_pages -= (uint32_t)nr;
+	if (s->nr_pages)
+		bin_add(ph, s);
+	else
+		span_delete(s);
+	return nr;
+}
+
+size_t pageheap_shrink(struct pageheap *ph)
+{
+	size_t nr;
+
+	lock_acquire(&ph->lock);
+	nr = shrink_end(ph);
+	lock_release(&ph->lock);
+	return nr;
+}
+
 void pageheap_purge_later(struct pageheap *ph, bool later)
 {
 	lock_acquire(&ph->lock);
@@ -785,6 +841,16 @@ size_t pageheap_dirty(struct pageheap *ph)
 
 	lock_acquire(&ph->lock);
 	pages = ph->dirty.pages;
+	lock_release(&ph->lock);
+	return pages;
+}
+
+size_t pageheap_spare(struct pageheap *ph)
+{
+	size_t pages;
+
+	lock_acquire(&ph->lock);
+	pages = ph->clean.pages + ph->dirty.pages;
 	lock_release(&ph->lock);
 	return pages;
 }

@@ -11,7 +11,7 @@
  * Dirty runs are given back when they have not been used for a second (pace.c). They
  * are not kept beyond a part of the heap when other memory would be touched instead.
  *
- * One lock per heap. No system call but the growth is made with it held.
+ * One lock per heap. No system call but growth and shrinking is made with it held.
  */
 #ifndef MESH_PAGEHEAP_H
 #define MESH_PAGEHEAP_H
@@ -54,6 +54,7 @@ struct pageheap_kind {
  * @purge: make the pages zero and give them back; 0 or -errno
  * @merged: must the pages be purged before they are used anew? NULL: no
  * @may_skip: the mapping may have gaps, so it can grow past what is in its way
+ * @may_shrink: its end may be unmapped, to grow anew
  */
 struct pageheap_ops {
 	int (*map)(void *addr, size_t len);
@@ -61,6 +62,7 @@ struct pageheap_ops {
 	int (*purge)(void *addr, size_t len);
 	bool (*merged)(const void *addr);
 	bool may_skip;
+	bool may_shrink;
 };
 
 /**
@@ -72,6 +74,7 @@ struct pageheap_ops {
  * @max_pages: pages in the area's address plan
  * @dirty_share: dirty pages beyond in_use / dirty_share are not kept for long
  * @nr_pages: pages mapped; CLEAN + DIRTY + PURGING + LOST + in use
+ * @table_pages: pages that have had a place in the tables of struct region, and keep it
  * @clean: free runs that read as zero
  * @dirty: free runs with old contents; @pages counts the recent ones as well
  * @recent: short dirty runs that were freed last, by length
@@ -92,6 +95,7 @@ struct pageheap {
 	uint32_t max_pages;
 	uint32_t dirty_share;
 	size_t nr_pages;
+	size_t table_pages;
 	struct pageheap_kind clean;
 	struct pageheap_kind dirty;
 	struct span_list recent[RECENT_LENGTHS + 1];
@@ -172,6 +176,16 @@ bool pageheap_resize(struct pageheap *ph, struct span *s, size_t nr_pages);
 size_t pageheap_purge(struct pageheap *ph, size_t max_pages);
 
 /**
+ * pageheap_shrink() - give the addresses of clean pages at the end of the area back
+ * @ph: heap
+ *
+ * A first chunk stays.
+ *
+ * Return: pages that the area is shorter.
+ */
+size_t pageheap_shrink(struct pageheap *ph);
+
+/**
  * pageheap_purge_lost() - purge what pageheap_free_purged() has left
  * @ph: heap
  * @max_runs: stop after so many runs
@@ -216,6 +230,12 @@ size_t pageheap_in_use(struct pageheap *ph);
  * @ph: heap
  */
 size_t pageheap_dirty(struct pageheap *ph);
+
+/**
+ * pageheap_spare() - free pages of either kind
+ * @ph: heap
+ */
+size_t pageheap_spare(struct pageheap *ph);
 
 void pageheap_fork_prepare(struct pageheap *ph);
 void pageheap_fork_parent(struct pageheap *ph);

@@ -45,3 +45,17 @@ long proc_number(const char *path, const char *key)
 	p = strstr(text, key);
 	return p ? parse(p + strlen(key)) : -ENODATA;
 }
+
+/* The state comes behind the name, which is in parentheses, and the status last. */
+int proc_main_status(void)
+{
+	char text[4096], *p = NULL;
+	long status;
+
+	if (proc_read("/proc/self/stat", text, sizeof(text)) > 0)
+		p = strrchr(text, ')');
+	if (!p || strncmp(p, ") Z ", 4))
+		return -1;
+	status = parse(strrchr(p, ' '));
+	return (int)(status & 0x7f ? 128 + (status & 0x7f) : status >> 8 & 0xff);
+}

@@ -27,4 +27,11 @@ long proc_read(const char *path, char *text, size_t size);
  */
 long proc_number(const char *path, const char *key);
 
+/**
+ * proc_main_status() - with what status has the main thread ended?
+ *
+ * Return: 0 to 255, 128 more than its number for a signal; -1 while it is there or /proc is not.
+ */
+int proc_main_status(void);
+
 #endif /* MESH_PROC_H */

@@ -15,7 +15,8 @@
  *
  * The areas' ends are written under the lock of their page heap, after the tables
  * are in place, and read without lock: who holds an object knows a recent enough
- * value, and any older value only sends a free to the slow path.
+ * value, and any older value only sends a free to the slow path. The tables of what
+ * an area has had stay, so a value from before it became shorter does no harm.
  */
 #ifndef MESH_REGION_H
 #define MESH_REGION_H

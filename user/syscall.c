@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* SPDX-FileCopyrightText: The Mesh authors */
 /*
- * syscall.c: syscall(2), for programs that do with it what concerns the heap.
+ * syscall.c: syscall(2), clone(2) and prctl(2), for programs that do with them what concerns
+ * the heap.
  *
  * They wait on words in it. A futex that is not marked private is known to the kernel
  * by the page of the file it is in, and the helper's arena is a file's: when that page
@@ -17,15 +18,20 @@
  * is, so no span may be on its way to another place.
  *
  * And threads end, without their destructors: from then on the daemon must not write to
- * their memory, and if it is the main thread the daemon must not be left alone.
+ * their memory, and if it is the main thread the daemon must not be left alone. One that
+ * forbids itself all system calls but its end cannot send the daemon away then, nor wake it
+ * when it frees something, so it does so before.
  *
  * No state.
  */
+#define _GNU_SOURCE
 #include <asm/unistd.h>
 #include <errno.h>
-#include <limits.h>
 #include <linux/futex.h>
+#include <linux/prctl.h>
 #include <linux/sched.h>
+#include <linux/seccomp.h>
+#include <stdarg.h>
 
 #include "backend.h"
 #include "daemon.h"
@@ -80,14 +86,56 @@ static long fork_between_steps(long nr, long a, long b, long c, long d, long e, 
 
 	mesher_fork_prepare();
 	ret = os_syscall(nr, a, b, c, d, e, f);
-	if (ret) {
+	if (ret)
 		mesher_fork_parent();
-	} else {
-		mesher_fork_child();
-		/* There is nobody to be woken. */
-		atomic_store(&daemon_wake_at, ULONG_MAX);
-	}
+	else
+		daemon_fork_bare_child();
 	return ret;
+}
+
+/* What a child does that has a stack of its own; in its parent's, of which it has a copy. */
+struct start {
+	int (*fn)(void *);
+	void *arg;
+};
+
+static int start_child(void *p)
+{
+	const struct start *start = p;
+
+	daemon_fork_bare_child();
+	return start->fn(start->arg);
+}
+
+extern int __clone(int (*fn)(void *), void *stack, int flags, void *arg, ...);
+
+int mesh_clone(int (*fn)(void *), void *stack, int flags, void *arg, ...) __asm__("clone");
+
+MESH_EXPORT int mesh_clone(int (*fn)(void *), void *stack, int flags, void *arg, ...)
+{
+	struct start start = { .fn = fn, .arg = arg };
+	void *parent_tid, *tls, *child_tid;
+	va_list ap;
+	int ret;
+
+	/* Those that were not given are passed on as found, as the C library does it. */
+	va_start(ap, arg);
+	parent_tid = va_arg(ap, void *);
+	tls = va_arg(ap, void *);
+	child_tid = va_arg(ap, void *);
+	va_end(ap);
+	if (flags & CLONE_VM || !fn || !stack)
+		return __clone(fn, stack, flags, arg, parent_tid, tls, child_tid);
+	mesher_fork_prepare();
+	ret = __clone(start_child, stack, flags, &start, parent_tid, tls, child_tid);
+	mesher_fork_parent();
+	return ret;
+}
+
+static bool is_strict(long nr, long a, long b)
+{
+	return (nr == __NR_prctl && a == PR_SET_SECCOMP && b == SECCOMP_MODE_STRICT) ||
+	       (nr == __NR_seccomp && a == SECCOMP_SET_MODE_STRICT);
 }
 
 long mesh_syscall(long nr, long a, long b, long c, long d, long e, long f) __asm__("syscall");
@@ -97,8 +145,7 @@ long mesh_syscall(long nr, long a, long b, long c, long d, long e, long f) __asm
  * makes no difference to where the arguments are, and those that were not given are
  * passed on as found, as the C library does it.
  */
-__attribute__((visibility("default")))
-long mesh_syscall(long nr, long a, long b, long c, long d, long e, long f)
+MESH_EXPORT long mesh_syscall(long nr, long a, long b, long c, long d, long e, long f)
 {
 	long ret;
 
@@ -108,6 +155,8 @@ long mesh_syscall(long nr, long a, long b, long c, long d, long e, long f)
 		tcache_thread_leaves();
 		daemon_thread_leaves();
 	}
+	if (is_strict(nr, a, b))
+		daemon_thread_leaves();
 	if (is_fork(nr, a, b))
 		ret = fork_between_steps(nr, a, b, c, d, e, f);
 	else
@@ -116,4 +165,12 @@ long mesh_syscall(long nr, long a, long b, long c, long d, long e, long f)
 		return ret;
 	errno = (int)-ret;
 	return -1;
+}
+
+/* As variadic as the former. */
+int mesh_prctl(int option, long a, long b, long c, long d) __asm__("prctl");
+
+MESH_EXPORT int mesh_prctl(int option, long a, long b, long c, long d)
+{
+	return (int)mesh_syscall(__NR_prctl, option, a, b, c, d, 0);
 }

@@ -32,14 +32,15 @@ static unsigned int nr_held;
 
 static int begin(struct epoch *e, unsigned long nr)
 {
-	int fd = os_memfd("mesh-witness", true);
+	int ret, fd = os_memfd("mesh-witness", true);
 
 	if (fd < 0)
 		return fd;
-	e->map = os_truncate(fd, PAGE_SIZE) ? NULL : os_map_file(PAGE_SIZE, fd);
+	ret = os_truncate(fd, PAGE_SIZE);
+	e->map = ret ? NULL : os_map_file(PAGE_SIZE, fd);
 	if (!e->map) {
 		os_close(fd);
-		return -ENOMEM;
+		return ret ? ret : -ENOMEM;
 	}
 	e->fd = fd;
 	e->nr = nr;

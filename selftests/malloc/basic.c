@@ -195,6 +195,33 @@ static void check_c23(void)
 	free_aligned_sized(aligned_alloc(64, 128), 64, 128);
 }
 
+void *__libc_malloc(size_t size);
+void *__libc_calloc(size_t n, size_t size);
+void *__libc_realloc(void *p, size_t size);
+void *__libc_memalign(size_t align, size_t size);
+void *__libc_valloc(size_t size);
+void *__libc_pvalloc(size_t size);
+void __libc_free(void *p);
+void cfree(void *p);
+
+/* There for old programs only. */
+#ifdef __x86_64__
+__asm__(".symver cfree, cfree@GLIBC_2.2.5");
+#else
+#define cfree	free
+#endif
+
+static void check_other_names(void)
+{
+	free(__libc_realloc(__libc_malloc(100), 200));
+	free(__libc_calloc(10, 10));
+	free(__libc_memalign(64, 100));
+	free(__libc_valloc(100));
+	free(__libc_pvalloc(100));
+	__libc_free(malloc(100));
+	cfree(malloc(100));
+}
+
 int main(void)
 {
 	check_nothing();
@@ -206,5 +233,6 @@ int main(void)
 	check_errno();
 	check_info();
 	check_c23();
+	check_other_names();
 	return 0;
 }

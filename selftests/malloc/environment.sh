@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Mesh authors
 #
-# What the environment may say: a wrong value is reported in one line and the program runs with the
-# default; right values and other variables are taken in silence.
+# environment.sh LINKED - what the environment may say: a wrong value is reported in one line and
+# the program runs with the default; right values and other variables are taken in silence. A
+# program that has more rights than who runs it, which LINKED gets if this is root, does not listen.
 
 set -eu
 
@@ -41,3 +42,12 @@ expect MESH_PERIOD_MS=200 ''
 expect MESH_BACKEND=none ''
 expect MESH_PERIOD_MSX=abc ''
 expect MESHES=1 ''
+
+# Without LD_PRELOAD, which the dynamic loader ignores in such a program, too.
+wrong='libmesh: MESH_STATS=yes is not a number from 0 to 1, using 0'
+[ "$(MESH_STATS=yes "$1" 2>&1 > /dev/null | head -n 1)" = "$wrong" ]
+if [ "$(id -u)" -eq 0 ] &&
+	MESH_STATS=yes setpriv --ruid 65534 "$1" 2>&1 > /dev/null | grep "$wrong" >&2
+then
+	exit 1
+fi

@@ -15,6 +15,11 @@
 
 #include "check.h"
 
+static int is_zero(const unsigned char *p, size_t n)
+{
+	return !*p && !memcmp(p, p + 1, n - 1);
+}
+
 struct node {
 	struct node *next;
 	size_t size;
@@ -83,6 +88,78 @@ static void exhaust(size_t size)
 	list = fill_memory(size, &second);
 	CHECK(second >= first / 4 * 3);
 	empty_memory(list, second);
+}
+
+/*
+ * Short blocks have left room for a long one, which is zero if that is asked for, and for the
+ * program's own mappings after a trim.
+ */
+static void case_one_for_many(size_t size)
+{
+	unsigned int count, again;
+	struct node *list;
+	unsigned char *p;
+	size_t i;
+
+	limit((size_t)96 << 20);
+	list = fill_memory(size, &count);
+	empty_memory(list, count);
+	for (i = 0; i < 2; i++) {
+		p = i ? calloc(1, (size_t)48 << 20) : malloc((size_t)48 << 20);
+		CHECK(p);
+		CHECK(!i || is_zero(p, (size_t)48 << 20));
+		memset(p, 1, (size_t)48 << 20);
+		p = realloc(p, (size_t)50 << 20);
+		CHECK(p && p[((size_t)48 << 20) - 1] == 1);
+		free(p);
+	}
+	CHECK(!malloc((size_t)200 << 20) && errno == ENOMEM);
+	malloc_trim(0);
+	p = mmap(NULL, (size_t)64 << 20, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	CHECK(p != MAP_FAILED);
+	CHECK(!munmap(p, (size_t)64 << 20));
+	list = fill_memory(size, &again);
+	CHECK(again >= count / 4 * 3);
+	empty_memory(list, again);
+}
+
+/* Where the mapping that has @p in it ends, and the next one begins. */
+static void find_gap(const void *p, char **start, char **end)
+{
+	unsigned long first, last, before = 0;
+	FILE *f = fopen("/proc/self/maps", "r");
+
+	CHECK(f);
+	while (fscanf(f, "%lx-%lx%*[^\n]", &first, &last) == 2 && before <= (uintptr_t)p)
+		before = (uintptr_t)p < last ? last : 0;
+	fclose(f);
+	*start = (char *)before;
+	*end = (char *)first;
+}
+
+/* The heap cannot grow any more, but there is room elsewhere. */
+static void case_no_room_behind(size_t size)
+{
+	static unsigned char *p[4000];
+	char *start, *end;
+	unsigned int i;
+
+	find_gap(malloc(100000), &start, &end);
+	CHECK(mmap(start, (size_t)(end - start), PROT_NONE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1,
+		   0) == start);
+	for (i = 0; i < 4000; i++) {
+		p[i] = malloc(size);
+		CHECK(p[i]);
+		fill(p[i], size, i);
+	}
+	for (i = 0; i < 4000; i++) {
+		CHECK(is_filled(p[i], size, i));
+		CHECK(malloc_usable_size(p[i]) >= size);
+		p[i] = realloc(p[i], size * 2);
+		CHECK(p[i] && is_filled(p[i], size, i));
+		free(p[i]);
+	}
 }
 
 static void *allocate(void *arg)
@@ -195,6 +272,10 @@ int main(void)
 
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++)
 		in_child(exhaust, sizes[i]);
+	in_child(case_one_for_many, 30000);
+	in_child(case_one_for_many, 900000);
+	in_child(case_no_room_behind, 5000);
+	in_child(case_no_room_behind, 30000);
 	in_child(case_no_threads, 0);
 	in_child(case_no_cache, 0);
 	in_child(case_no_heap, 0);

@@ -2,7 +2,8 @@
 /* SPDX-FileCopyrightText: The Mesh authors */
 /*
  * A library that allocates in its constructor, in its threads' data and in its destructor. It is
- * loaded by malloc-dlopen, and preloaded before and after libmesh.so.
+ * loaded by malloc-dlopen, and preloaded before and after libmesh.so. Its constructor waits for a
+ * thread that makes a mutex, perhaps the first one of the process.
  */
 #include <pthread.h>
 
@@ -13,8 +14,21 @@ static pthread_key_t key;
 
 void *loaded_alloc(size_t size);
 
+static void *make_mutex(void *unused)
+{
+	pthread_mutex_t mutex;
+
+	CHECK(pthread_mutex_init(&mutex, NULL) == 0);
+	CHECK(pthread_mutex_destroy(&mutex) == 0);
+	return unused;
+}
+
 __attribute__((constructor)) static void loaded(void)
 {
+	pthread_t t;
+
+	CHECK(pthread_create(&t, NULL, make_mutex, NULL) == 0);
+	CHECK(pthread_join(t, NULL) == 0);
 	early = malloc(3000);
 	CHECK(early);
 	fill(early, 3000, 1);

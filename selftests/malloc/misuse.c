@@ -182,6 +182,23 @@ static void realloc_wild(void)
 	free(realloc(p, 100));
 }
 
+static void realloc_freed(void)
+{
+	char *p = malloc(100000);
+
+	EXPECT("use after free of %p: its page is free", (void *)p);
+	free(p);
+	free(realloc(p, 200000));
+}
+
+static void realloc_interior(void)
+{
+	char *p = (char *)malloc(100000) + 4096;
+
+	EXPECT("%p is not an address that malloc has returned", (void *)p);
+	free(realloc(opaque(p), 200000));
+}
+
 /* With MESH_CHECK=1 */
 
 static void check_double_free(void)
@@ -290,7 +307,7 @@ static const struct {
 	CASE(double_free_medium),
 	CASE(double_free_large), CASE(double_free_huge), CASE(wild_stack), CASE(wild_low),
 	CASE(interior_misaligned), CASE(interior), CASE(interior_large),
-	CASE(interior_huge), CASE(realloc_wild),
+	CASE(interior_huge), CASE(realloc_wild), CASE(realloc_freed), CASE(realloc_interior),
 	CASE(check_double_free), CASE(check_interior), CASE(check_overflow),
 	CASE(check_overflow_tight), CASE(check_overflow_aligned), CASE(check_write_after_free),
 	CASE(check_write_after_free_early), CASE(check_many_bytes_freed),

@@ -14,8 +14,8 @@
 
 #include <linux/sched.h>
 #include <malloc.h>
+#include <sched.h>
 #include <signal.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
@@ -43,10 +43,11 @@ static void use_the_heap(void)
 	}
 }
 
-static void child(void)
+static int child(void *unused)
 {
 	size_t i, wrong = heap_wrong(&heap, 0);
 
+	(void)unused;
 	alarm(60);
 	use_the_heap();
 	if (wrong)
@@ -56,24 +57,31 @@ static void child(void)
 	_exit(wrong != 0);
 }
 
-static pid_t clone_raw(bool third)
+/* In one of three ways. */
+static pid_t clone_raw(unsigned int way)
 {
+	static char stack[256 << 10] __attribute__((aligned(16)));
 	struct clone_args args = { .exit_signal = SIGCHLD };
 
-	if (third)
+	switch (way) {
+	case 0:
+		return (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
+	case 1:
 		return (pid_t)syscall(SYS_clone3, &args, sizeof(args));
-	return (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
+	default:
+		return clone(child, stack + sizeof(stack), SIGCHLD, NULL);
+	}
 }
 
-static int clone_one(bool third)
+static int clone_one(unsigned int way)
 {
 	int status;
-	pid_t pid = clone_raw(third);
+	pid_t pid = clone_raw(way);
 
 	if (pid < 0)
 		die("clone failed");
 	if (!pid)
-		child();
+		child(NULL);
 	if (waitpid(pid, &status, 0) != pid || status) {
 		fprintf(stderr, "raw-clone: a child ended with status 0x%x\n", status);
 		return 1;
@@ -94,7 +102,7 @@ int main(int argc, char **argv)
 		heap_make(&more, OBJECTS / 8, 70, n);
 		if (n == forks / 2)
 			await_merge(patience);
-		bad = clone_one(n % 2);
+		bad = clone_one(n % 3);
 		if (heap_wrong(&heap, 0)) {
 			fprintf(stderr, "raw-clone: the parent's objects are wrong\n");
 			bad = 1;

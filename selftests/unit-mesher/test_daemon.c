@@ -6,6 +6,7 @@
  */
 #define _GNU_SOURCE
 #include <dirent.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -21,8 +22,10 @@
 #include "fake_heap.h"
 #include "mesher.h"
 #include "options.h"
+#include "os.h"
 #include "park.h"
 #include "pressure.h"
+#include "tcache.h"
 #include "urgent.h"
 
 #define MIB	((size_t)1 << 20)
@@ -95,6 +98,16 @@ static bool park_allowed = true;
 
 void tcache_forgo(void)
 {
+}
+
+void tcache_thread_leaves(void)
+{
+}
+
+bool backend_is_shared(const void *p)
+{
+	(void)p;
+	return false;
 }
 
 int park_open(void)
@@ -465,23 +478,100 @@ static void forks_during_passes(void)
 }
 
 /* fork without handlers: no daemon there, and no waiting for one. */
+static int bare_child(void *unused)
+{
+	uint64_t begun = os_now_ns();
+
+	(void)unused;
+	daemon_note_free(100000);
+	CHECK(fake_add_dirty(&heap_anon));
+	CHECK(daemon_trim());
+	/* who waits does so for five seconds */
+	_exit(os_now_ns() - begun > 4500000000);
+}
+
+static char child_stack[64 << 10] __attribute__((aligned(16)));
+
+static void make_bare_children(int flags)
+{
+	pid_t pid = syscall(SYS_clone, flags | SIGCHLD, NULL, NULL, NULL, NULL);
+
+	if (!pid)
+		bare_child(NULL);
+	CHECK(exit_status(pid) == 0);
+	pid = clone(bare_child, child_stack + sizeof(child_stack), flags | SIGCHLD, NULL);
+	CHECK(exit_status(pid) == 0);
+}
+
 static void raw_clone(void)
+{
+	set_up();
+	start();
+	CHECK(!daemon_trim());
+	make_bare_children(0);
+}
+
+/* Parent and child have the same number, which is 1. */
+static void raw_clone_of_init(void)
 {
 	pid_t pid;
 
 	set_up();
-	start();
-	CHECK(!daemon_trim());
-	pid = syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
+	if (unshare(CLONE_NEWPID))
+		SKIP("no PID namespaces: %s", strerror(errno));
+	pid = fork();
 	if (!pid) {
-		uint64_t begun = os_now_ns();
-
-		daemon_note_free(100000);
-		CHECK(fake_add_dirty(&heap_anon));
-		CHECK(daemon_trim());
-		/* who waits does so for five seconds */
-		_exit(os_now_ns() - begun > 4500000000);
+		CHECK(getpid() == 1);
+		start();
+		make_bare_children(CLONE_NEWPID);
+		_exit(0);
 	}
+	CHECK(exit_status(pid) == 0);
+}
+
+static atomic_int in_step;
+
+static void *make_step(void *unused)
+{
+	mesher_lock();
+	atomic_store(&in_step, 1);
+	usleep(300000);
+	atomic_store(&in_step, 2);
+	mesher_unlock();
+	return unused;
+}
+
+static int look_at_step(void *unused)
+{
+	(void)unused;
+	return atomic_load(&in_step) != 2;
+}
+
+static void await_step(pthread_t *t)
+{
+	atomic_store(&in_step, 0);
+	CHECK(!pthread_create(t, NULL, make_step, NULL));
+	while (!atomic_load(&in_step))
+		usleep(1000);
+}
+
+/* A child has the heap as it is between two steps, however it was made. */
+static void bare_forks_exclude_steps(void)
+{
+	pthread_t t;
+	pid_t pid;
+
+	set_up();
+	await_step(&t);
+	pid = syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
+	if (!pid)
+		_exit(look_at_step(NULL));
+	pthread_join(t, NULL);
+	CHECK(exit_status(pid) == 0);
+
+	await_step(&t);
+	pid = clone(look_at_step, child_stack + sizeof(child_stack), SIGCHLD, NULL);
+	pthread_join(t, NULL);
 	CHECK(exit_status(pid) == 0);
 }
 
@@ -551,6 +641,37 @@ static void answer_enosys(int sig, siginfo_t *info, void *context)
 	(void)sig;
 	(void)info;
 	uc->uc_mcontext.gregs[REG_RAX] = -ENOSYS;
+}
+
+static unsigned int nr_answered;
+
+static void count_and_answer(int sig, siginfo_t *info, void *context)
+{
+	nr_answered++;
+	answer_enosys(sig, info, context);
+}
+
+/* In its first second each slow malloc of a child would start a daemon, and asks for the time. */
+static void children_seldom_ask(void)
+{
+	struct sigaction sa = { .sa_sigaction = count_and_answer, .sa_flags = SA_SIGINFO };
+	unsigned int i;
+	pid_t pid;
+
+	set_up();
+	register_fork();
+	start();
+	CHECK(!sigaction(SIGSYS, &sa, NULL));
+	pid = fork();
+	if (!pid) {
+		CHECK(daemon_wanted);
+		filter(SYS_clock_gettime, true, 0, SECCOMP_RET_TRAP, 0);
+		for (i = 0; i < 10000; i++)
+			daemon_poke();
+		CHECK(nr_answered > 100 && nr_answered < 200);
+		_exit(0);
+	}
+	CHECK(exit_status(pid) == 0);
 }
 
 /* io_uring goes away while the daemon waits with it, by an error or by a trap. */
@@ -669,6 +790,44 @@ static void by_exit(void)
 static void by_exec(void)
 {
 	execl("/bin/true", "true", NULL);
+}
+
+/* Threads that this one wants fail, after a while. */
+static __thread bool no_threads;
+static atomic_bool failing;
+
+int pthread_create(pthread_t *t, const pthread_attr_t *attr, void *(*fn)(void *), void *arg)
+{
+	__typeof__(pthread_create) *create = dlsym(RTLD_NEXT, "pthread_create");
+
+	if (!no_threads)
+		return create(t, attr, fn, arg);
+	atomic_store(&failing, true);
+	usleep(300000);
+	return EAGAIN;
+}
+
+static void *fail_to_start(void *unused)
+{
+	no_threads = true;
+	daemon_heap_grown(4 * MIB);
+	daemon_poke();
+	return unused;
+}
+
+/* Nor does a daemon start later that the main thread's end has waited for in vain. */
+static void exit_during_a_start(void)
+{
+	pthread_t t;
+
+	set_up();
+	CHECK(!pthread_create(&t, NULL, fail_to_start, NULL));
+	while (!atomic_load(&failing))
+		usleep(1000);
+	daemon_thread_exit();
+	pthread_join(t, NULL);
+	daemon_trim();
+	CHECK(!daemon_tid() && !daemon_wanted);
 }
 
 static void exit_during_a_pass(void)
@@ -868,16 +1027,14 @@ static void ends_by_exit_call(bool tell)
 			usleep(1500000);
 			daemon_thread_leaves();
 		}
-		syscall(SYS_exit, 7);
+		os_syscall(SYS_exit, 7, 0, 0, 0, 0, 0);
 	}
 	for (i = 0; i < 1000 && !waitpid(pid, &st, WNOHANG); i++)
 		usleep(10000);
 	if (i == 1000)
 		kill(pid, SIGKILL);
 	CHECK(i < 1000);
-	CHECK(WIFEXITED(st));
-	if (tell)
-		CHECK(WEXITSTATUS(st) == 7);
+	CHECK(WIFEXITED(st) && WEXITSTATUS(st) == 7);
 }
 
 static void main_thread_leaves(void)
@@ -898,7 +1055,7 @@ static void raw_children_do_not_kick(void)
 	set_up();
 	start();
 	await_doze();
-	pid = syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
+	pid = os_syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0, 0);
 	if (!pid) {
 		filter(SYS_tgkill, true, 0, SECCOMP_RET_KILL_PROCESS, 0);
 		daemon_note_free(100000);
@@ -924,13 +1081,17 @@ static const struct test_case cases[] = {
 	{ "descriptors_are_private", descriptors_are_private },
 	{ "fork_starts_anew", fork_starts_anew },
 	{ "forks_during_passes", forks_during_passes },
+	{ "children_seldom_ask", children_seldom_ask },
 	{ "raw_clone", raw_clone },
+	{ "raw_clone_of_init", raw_clone_of_init },
+	{ "bare_forks_exclude_steps", bare_forks_exclude_steps },
 	{ "no_threads_allowed", no_threads_allowed },
 	{ "no_uring", no_uring },
 	{ "late_filters", late_filters },
 	{ "late_no_uring", late_no_uring },
 	{ "no_private_table", no_private_table },
 	{ "ends_with_the_program", ends_with_the_program },
+	{ "exit_during_a_start", exit_during_a_start },
 	{ "exit_during_a_pass", exit_during_a_pass },
 	{ "exec_during_a_pass", exec_during_a_pass },
 	{ "trim_in_a_child", trim_in_a_child },

@@ -1152,6 +1152,30 @@ static void unprivileged(void)
 	_exit(0);
 }
 
+static void limit_files(rlim_t size)
+{
+	struct rlimit r;
+
+	CHECK(!getrlimit(RLIMIT_FSIZE, &r));
+	r.rlim_cur = size;
+	CHECK(!setrlimit(RLIMIT_FSIZE, &r));
+}
+
+/* Files have the length of the arena: where they must not, nothing is merged, which is said. */
+static void short_files_only(void)
+{
+	signal(SIGXFSZ, SIG_IGN);
+	set_up(8, 1);
+	heap_fill_diagonal();
+	limit_files(0);
+	CHECK(heap_merge(0, 1) == -EFBIG);
+	heap_verify();
+	backend_memfd.mesh_close();
+	CHECK(backend_memfd.mesh_open() == -EFBIG);
+	limit_files(1 << 30);
+	CHECK(backend_memfd.mesh_open() == -EFBIG);
+}
+
 static struct witness late_child;
 
 /*
@@ -1239,6 +1263,7 @@ static const struct test_case cases[] = {
 	{ "groups_under_writers", groups_under_writers },
 	{ "renewals_under_writers", renewals_under_writers },
 	{ "unprivileged", unprivileged },
+	{ "short_files_only", short_files_only },
 	{ "fork_while_tidying", fork_while_tidying },
 	{ "tidying_keeps_forks_out", tidying_keeps_forks_out },
 };

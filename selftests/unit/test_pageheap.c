@@ -489,6 +489,36 @@ TEST(foreign_mapping)
 	munmap(at, PAGE_SIZE);
 }
 
+/* Growing, shrinking and growing anew, with and without something left in the last run. */
+TEST(shrinks_at_the_end)
+{
+	struct span *a, *b;
+
+	unit_heap();
+	CHECK_EQ(pageheap_shrink(&heap_anon), 0);
+	a = pageheap_alloc(&heap_anon, 100, 1, NULL);
+	CHECK(a);
+	CHECK_EQ(pageheap_shrink(&heap_anon), 0);
+	for (unsigned int i = 0; i < 3; i++) {
+		b = pageheap_alloc(&heap_anon, 5000, 1, NULL);
+		CHECK(b);
+		pageheap_shrink(&heap_anon);
+		memset(span_addr(b), 1, 5000 * PAGE_SIZE);
+		CHECK(pageheap_free(&heap_anon, b));
+		pageheap_purge(&heap_anon, SIZE_MAX);
+		CHECK(pageheap_shrink(&heap_anon) >= 4800);
+		CHECK_EQ(heap_anon.nr_pages, 256);
+		CHECK_EQ(region.anon_pages, 256);
+		check_sums(&heap_anon, 100);
+	}
+	CHECK(pageheap_free(&heap_anon, a));
+	pageheap_purge(&heap_anon, SIZE_MAX);
+	CHECK_EQ(pageheap_shrink(&heap_anon), 0);
+	CHECK_EQ(free_runs(&heap_anon.clean), 1);
+	check_sums(&heap_anon, 0);
+	CHECK_EQ(pageheap_shrink(&heap_arena), 0);
+}
+
 UNIT_MAIN(UNIT(chunk_is_one_clean_run), UNIT(dirty_neighbours_coalesce),
 	  UNIT(free_twice_is_refused), UNIT(warm_pages_first_unless_zeros_are_wanted),
 	  UNIT(best_fit), UNIT(purge_makes_clean_and_coalesces), UNIT(purge_is_bounded),
@@ -500,4 +530,4 @@ UNIT_MAIN(UNIT(chunk_is_one_clean_run), UNIT(dirty_neighbours_coalesce),
 	  UNIT(short_warm_run_is_extended), UNIT(dirty_pages_are_bounded),
 	  UNIT(recent_runs_stay_whole_for_their_length), UNIT(recent_runs_are_bounded),
 	  UNIT(random_runs), UNIT(out_of_memory),
-	  UNIT(foreign_mapping))
+	  UNIT(foreign_mapping), UNIT(shrinks_at_the_end))
