@@ -447,6 +447,35 @@ TEST_F_TIMEOUT(pressure, left_behind_swaps, 120)
 	strcpy(group, lower);
 }
 
+/* What fork hides from a child, as it is not mapped there, it does not read from swap for that. */
+TEST_F_TIMEOUT(pressure, gap_stays_in_swap, 120)
+{
+	long long before;
+	char *gap;
+	pid_t pid;
+
+	if (!swap_is_on())
+		SKIP(return, "no swap");
+	self->a = arena_open(PAGES(8), MESHHELPER_MERGE_ZAP);
+	fill(&self->a);
+	gap = self->a.base + 4 * MB;
+	ASSERT_EQ(0, madvise(gap, 4 * MB, MADV_DONTFORK));
+	EXPECT_LT(7 * MB, reclaim_all());
+	before = fdinfo_value(&self->a, "mesh-swapped");
+	pid = fork();
+	if (!pid) {
+		if (mremap(self->a.base, 4 * MB, 8 * MB, 0) != self->a.base)
+			_exit(1);
+		if (!all_bytes(gap, 4 * MB, 0))
+			_exit(2);
+		memset(gap, 'c', 4 * MB);
+		_exit(0);
+	}
+	EXPECT_EQ(0, exit_code(pid));
+	EXPECT_LE(before, fdinfo_value(&self->a, "mesh-swapped"));
+	EXPECT_EQ(0, count_wrong(&self->a));
+}
+
 /* Many that do little: layers, and who has them, change all the time. */
 static int short_lives(struct arena *a)
 {
