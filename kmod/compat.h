@@ -64,6 +64,10 @@ static inline void vm_flags_clear(struct vm_area_struct *vma, unsigned long flag
 }
 #endif
 
+#ifndef CONFIG_USERFAULTFD
+#define __VM_UFFD_FLAGS	VM_NONE
+#endif
+
 /* No guard pages in mappings of files, or no flag that tells. */
 #ifndef VM_MAYBE_GUARD
 #define VM_MAYBE_GUARD	VM_NONE
