@@ -75,7 +75,7 @@
  * @features: MESHHELPER_F_* bits; never guess them from a kernel version
  * @max_pairs: most pairs in one struct meshhelper_batch
  * @max_span_pages: most pages in one span
- * @max_arena_pages: most pages in one arena
+ * @max_arena_pages: limit on the pages of one arena; mmap() wants fewer than that
  * @reserved: zero
  */
 struct meshhelper_info {
