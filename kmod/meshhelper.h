@@ -121,7 +121,7 @@
 struct mh_shrink {
 	atomic_long_t mapped;
 	struct hlist_head items;
-	spinlock_t items_lock;
+	spinlock_t items_lock;	/* protects changes to @items */
 	struct mutex lock;	/* protects the rest */
 	long mapped_before;
 	pgoff_t base;
