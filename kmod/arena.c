@@ -252,6 +252,7 @@ static struct mh_family *mh_family_create(struct file *store)
 	kref_init(&family->ref);
 	init_rwsem(&family->tree);
 	INIT_LIST_HEAD(&family->arenas);
+	spin_lock_init(&family->shrink.items_lock);
 	mutex_init(&family->shrink.lock);
 	xa_init_flags(&family->regions, XA_FLAGS_ALLOC | XA_FLAGS_ACCOUNT);
 	family->store = file_inode(store)->i_mapping;

@@ -64,6 +64,10 @@ static inline void vm_flags_clear(struct vm_area_struct *vma, unsigned long flag
 }
 #endif
 
+#ifndef CONFIG_USERFAULTFD
+#define __VM_UFFD_FLAGS	VM_NONE
+#endif
+
 /* No guard pages in mappings of files, or no flag that tells. */
 #ifndef VM_MAYBE_GUARD
 #define VM_MAYBE_GUARD	VM_NONE
@@ -130,21 +134,20 @@ static inline int mh_folio_mapcount(struct folio *folio)
 #define apply_to_existing_page_range	apply_to_page_range
 #endif
 
-/* Of the memory cgroup of current; 0 if there are none. */
-static inline u64 mh_memcg_number(void)
-{
-	u64 number = 0;
-#ifdef CONFIG_MEMCG
-	struct mem_cgroup *memcg;
-
-	rcu_read_lock();
-	memcg = mem_cgroup_from_task(current);
-	if (memcg)
-		number = memcg->css.serial_nr;
-	rcu_read_unlock();
+#ifndef CONFIG_MEMCG
+#define mem_cgroup_from_task(task)	((struct mem_cgroup *)NULL)
 #endif
-	return number;
+
+#ifndef MH_HAVE_MEM_CGROUP_TRYGET
+static inline bool mem_cgroup_tryget(struct mem_cgroup *memcg)
+{
+#ifdef CONFIG_MEMCG
+	return !memcg || css_tryget(&memcg->css);
+#else
+	return true;
+#endif
 }
+#endif
 
 /* Survives memory errors where the kernel can. Return: is the copy incomplete? */
 #ifndef MH_HAVE_COPY_MC_HIGHPAGE

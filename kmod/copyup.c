@@ -93,6 +93,7 @@ static int mh_set_hole(struct mh_layer *layer, pgoff_t index)
  * @slot: where they are
  * @from: their page
  * @to: page of @index's home in @layer
+ * @hide: is it to be a hole, whatever is there?
  */
 struct mh_copy_up {
 	struct mh_family *family;
@@ -103,6 +104,7 @@ struct mh_copy_up {
 	pgoff_t slot;
 	struct page *from;
 	struct page *to;
+	bool hide;
 };
 
 /* Does @layer look through to the slot at @index? */
@@ -111,6 +113,14 @@ static bool mh_looks_through(struct mh_copy_up *up, pgoff_t index)
 	struct mh_layer *owner;
 
 	return mh_resolve(up->layer, index, &owner) == up->slot && owner == up->owner;
+}
+
+/* Is there a page that matters? What is in swap need not be read to be hidden. */
+static bool mh_copy_up_needs_page(struct mh_copy_up *up)
+{
+	void *entry = xa_load(&up->family->store->i_pages, up->slot);
+
+	return entry && !(up->hide && xa_is_value(entry));
 }
 
 /*
@@ -127,14 +137,14 @@ static int mh_copy_up_hole(struct mh_copy_up *up)
 	struct xarray *pages = &up->family->store->i_pages, *alias = &up->layer->alias;
 	int ret;
 
-	if (xa_load(&up->owner->groups, up->slot) || mh_slot_present(up->family, up->slot))
+	if (xa_load(&up->owner->groups, up->slot) || mh_copy_up_needs_page(up))
 		return 1;
 	ret = xa_reserve(alias, up->index, GFP_KERNEL_ACCOUNT);
 	if (ret)
 		return ret;
 	xa_lock(alias);
 	xa_lock_irq(pages);
-	ret = mh_slot_present(up->family, up->slot) || !mh_looks_through(up, up->index);
+	ret = mh_copy_up_needs_page(up) || !mh_looks_through(up, up->index);
 	if (!ret)
 		mh_store_hole(up->layer, up->index);
 	xa_unlock_irq(pages);
@@ -635,7 +645,12 @@ static int mh_hide_page(struct mh_copy_up *up)
 /* The same as for a copy-up, but with zeroes instead of the contents. */
 static int mh_hide(struct mh_family *family, struct mh_layer *layer, pgoff_t index)
 {
-	struct mh_copy_up up = { .family = family, .layer = layer, .index = index };
+	struct mh_copy_up up = {
+		.family = family,
+		.layer = layer,
+		.index = index,
+		.hide = true,
+	};
 
 	return mh_copy_up_by(&up, mh_hide_page);
 }

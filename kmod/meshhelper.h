@@ -107,13 +107,12 @@
 /* Regions that fit into the largest file; the first is that of the oldest layer. */
 #define MH_MAX_REGIONS		((1UL << (63 - PAGE_SHIFT - MH_REGION_SHIFT)) - 1)
 
-struct mh_shrink_item;
-
 /**
  * struct mh_shrink - what the shrinker knows of a family
  * @mapped: page table entries that faults have made for pages away from home since @lock's
  *	holder last began to look for them; they may be gone
- * @items: one for each memory cgroup that has to do with it, see shrink.c; only added to
+ * @items: one for each memory cgroup that has to do with it, see shrink.c; read under RCU
+ * @items_lock: for who adds to @items, or takes from them
  * @lock: protects what follows; taken in reclaim, so only if it is free
  * @mapped_before: @mapped when going through the family began
  * @base: region of the layer where it goes on
@@ -121,7 +120,8 @@ struct mh_shrink_item;
  */
 struct mh_shrink {
 	atomic_long_t mapped;
-	struct mh_shrink_item *items;
+	struct hlist_head items;
+	spinlock_t items_lock;	/* protects changes to @items */
 	struct mutex lock;	/* protects the rest */
 	long mapped_before;
 	pgoff_t base;

@@ -42,17 +42,13 @@ static void mh_window_close(struct mh_arena *arena)
  */
 static void mh_wait_for_fault(struct mh_arena *arena, pgoff_t slot)
 {
-	void *entry = xa_load(&arena->family->store->i_pages, slot);
-	struct page *page;
+	struct folio *folio = filemap_lock_folio(arena->family->store, slot);
 
-	if (!entry || xa_is_value(entry))
+	/* NULL on older kernels. */
+	if (IS_ERR_OR_NULL(folio))
 		return;
-	page = mh_slot_page(arena->family, slot);
-	if (IS_ERR(page))
-		return;
-	lock_page(page);
-	unlock_page(page);
-	put_page(page);
+	folio_unlock(folio);
+	folio_put(folio);
 }
 
 /* Slots of indices at home need no entry in the alias map to be found. */

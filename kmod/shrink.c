@@ -22,6 +22,7 @@
  */
 #include <linux/list_lru.h>
 #include <linux/memcontrol.h>
+#include <linux/rculist.h>
 #include <linux/shrinker.h>
 #include <linux/slab.h>
 
@@ -31,14 +32,16 @@
  * struct mh_shrink_item - a family as a memory cgroup knows it
  * @lru: in the group's list of mh_shrink_lru
  * @family: the family, which frees its items last
- * @memcg: number of the group, which no other one gets later
- * @next: the same family in another group
+ * @memcg: the group, with a reference, or NULL if there are none; compared without
+ * @node: in the family's items
+ * @rcu: for who is looking at those
  */
 struct mh_shrink_item {
 	struct list_head lru;
 	struct mh_family *family;
-	u64 memcg;
-	struct mh_shrink_item *next;
+	struct mem_cgroup *memcg;
+	struct hlist_node node;
+	struct rcu_head rcu;
 };
 
 static struct kmem_cache *mh_shrink_cache;
@@ -275,23 +278,78 @@ static unsigned long mh_shrink_scan(struct shrinker *shrinker, struct shrink_con
 	return done;
 }
 
-static void mh_shrink_add(struct mh_family *family, struct mh_shrink_item *first,
-			  u64 memcg)
+/* Context: RCU, or the lock of the items held. */
+static struct mh_shrink_item *mh_shrink_find(struct mh_family *family, struct mem_cgroup *memcg)
 {
+	struct mh_shrink *shrink = &family->shrink;
 	struct mh_shrink_item *item;
 
-	item = kmem_cache_alloc_lru(mh_shrink_cache, &mh_shrink_lru, GFP_KERNEL_ACCOUNT);
-	if (!item)
+	hlist_for_each_entry_rcu(item, &shrink->items, node, lockdep_is_held(&shrink->items_lock))
+		if (READ_ONCE(item->memcg) == memcg)
+			return item;
+	return NULL;
+}
+
+static void mh_shrink_free(struct mh_shrink_item *item)
+{
+	mem_cgroup_put(item->memcg);
+	kmem_cache_free(mh_shrink_cache, item);
+}
+
+static void mh_shrink_free_rcu(struct rcu_head *rcu)
+{
+	mh_shrink_free(container_of(rcu, struct mh_shrink_item, rcu));
+}
+
+/*
+ * A group that is removed leaves its pages, and the kernel its lists, to the next group above
+ * that lives. If that one knows the family, too, it need not do so twice.
+ * Context: the lock of the items held.
+ */
+static void mh_shrink_bequeath(struct mh_family *family, struct mh_shrink_item *item)
+{
+	struct mem_cgroup *heir = item->memcg;
+
+	while (!mem_cgroup_online(heir))
+		heir = parent_mem_cgroup(heir);
+	if (heir == item->memcg)
 		return;
+	if (!mh_shrink_find(family, heir) && mem_cgroup_tryget(heir)) {
+		mem_cgroup_put(item->memcg);
+		WRITE_ONCE(item->memcg, heir);
+		return;
+	}
+	hlist_del_rcu(&item->node);
+	list_lru_del_obj(&mh_shrink_lru, &item->lru);
+	call_rcu(&item->rcu, mh_shrink_free_rcu);
+}
+
+/* Takes over the reference to the group. */
+static void mh_shrink_add(struct mh_family *family, struct mem_cgroup *memcg)
+{
+	struct mh_shrink_item *item, *other;
+	struct hlist_node *next;
+
+	item = kmem_cache_alloc_lru(mh_shrink_cache, &mh_shrink_lru, GFP_KERNEL_ACCOUNT);
+	if (!item) {
+		mem_cgroup_put(memcg);
+		return;
+	}
 	INIT_LIST_HEAD(&item->lru);
 	item->family = family;
 	item->memcg = memcg;
-	item->next = first;
-	/* Whoever was faster may have added the same; if not, there is a next time. */
-	if (cmpxchg_release(&family->shrink.items, first, item) == first)
+	spin_lock(&family->shrink.items_lock);
+	hlist_for_each_entry_safe(other, next, &family->shrink.items, node)
+		mh_shrink_bequeath(family, other);
+	/* Somebody may have been faster. */
+	if (!mh_shrink_find(family, memcg)) {
+		hlist_add_head_rcu(&item->node, &family->shrink.items);
 		list_lru_add_obj(&mh_shrink_lru, &item->lru);
-	else
-		kmem_cache_free(mh_shrink_cache, item);
+		item = NULL;
+	}
+	spin_unlock(&family->shrink.items_lock);
+	if (item)
+		mh_shrink_free(item);
 }
 
 /**
@@ -304,15 +362,15 @@ static void mh_shrink_add(struct mh_family *family, struct mh_shrink_item *first
  */
 void mh_shrink_know(struct mh_family *family)
 {
-	u64 memcg = mh_memcg_number();
-	struct mh_shrink_item *first, *item;
+	struct mem_cgroup *memcg;
+	bool known;
 
-	/* Pairs with mh_shrink_add(). Items stay as long as the family. */
-	first = smp_load_acquire(&family->shrink.items);
-	for (item = first; item; item = item->next)
-		if (item->memcg == memcg)
-			return;
-	mh_shrink_add(family, first, memcg);
+	rcu_read_lock();
+	memcg = mem_cgroup_from_task(current);
+	known = mh_shrink_find(family, memcg) || !mem_cgroup_tryget(memcg);
+	rcu_read_unlock();
+	if (!known)
+		mh_shrink_add(family, memcg);
 }
 
 /**
@@ -343,12 +401,12 @@ void mh_shrink_note(struct mh_family *family, unsigned long nr)
  */
 void mh_shrink_forget(struct mh_family *family)
 {
-	struct mh_shrink_item *item, *next;
+	struct mh_shrink_item *item;
+	struct hlist_node *next;
 
-	for (item = family->shrink.items; item; item = next) {
-		next = item->next;
+	hlist_for_each_entry_safe(item, next, &family->shrink.items, node) {
 		list_lru_del_obj(&mh_shrink_lru, &item->lru);
-		kmem_cache_free(mh_shrink_cache, item);
+		mh_shrink_free(item);
 	}
 }
 
@@ -390,6 +448,8 @@ destroy_cache:
 void mh_shrink_exit(void)
 {
 	shrinker_free(mh_shrinker);
+	/* Items that a group has left behind. */
+	rcu_barrier();
 	list_lru_destroy(&mh_shrink_lru);
 	kmem_cache_destroy(mh_shrink_cache);
 }

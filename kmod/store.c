@@ -191,7 +191,7 @@ bool mh_slot_page_is(struct mh_family *family, struct page *page, pgoff_t slot)
  *
  * An entry that goes meanwhile may count for one too many; for one too few only one that
  * comes, which is up to the caller.
- * Context: any; the page may be gone and used anew if the caller has no reference.
+ * Context: any; the caller has a reference.
  */
 int mh_page_refs(struct page *page)
 {
@@ -210,6 +210,18 @@ bool mh_page_held(struct page *page, int ours)
 		return false;
 	mh_drain_local();
 	return mh_page_refs(page) > ours;
+}
+
+/* Context: RCU, by which the folio was found. Who has it frozen has it for himself. */
+static bool mh_folio_referenced(struct folio *folio)
+{
+	bool referenced;
+
+	if (!folio_try_get(folio))
+		return false;
+	referenced = mh_page_refs(&folio->page) > 1;
+	folio_put(folio);
+	return referenced;
 }
 
 /**
@@ -231,7 +243,7 @@ pgoff_t mh_next_held(struct mh_family *family, pgoff_t slot, pgoff_t last)
 	xas_for_each(&xas, folio, last) {
 		if (xas_retry(&xas, folio))
 			continue;
-		if (!xa_is_value(folio) && mh_page_refs(&folio->page) > 0)
+		if (!xa_is_value(folio) && mh_folio_referenced(folio))
 			break;
 		if (need_resched()) {
 			xas_pause(&xas);

@@ -372,22 +372,35 @@ static inline long long fdinfo_value(struct arena *a, const char *key)
 	return value;
 }
 
-/* The number that /proc/PID/maps, tracepoints and fdinfo have for an arena. */
-static inline unsigned long long arena_number(struct arena *a)
+/* What /proc/self/maps has for an arena: the offset of its first page, and its number. */
+static inline void arena_in_maps(struct arena *a, unsigned long *offset, unsigned long long *number)
 {
 	FILE *f = fopen("/proc/self/maps", "re");
-	unsigned long long number, found = 0;
-	unsigned long start;
+	unsigned long long inode;
+	unsigned long start, at;
 	char line[512];
 
 	if (!f)
 		die("/proc/self/maps");
+	*offset = 0;
+	*number = 0;
 	while (fgets(line, sizeof(line), f))
-		if (sscanf(line, "%lx-%*x %*s %*x %*s %llu", &start, &number) == 2 &&
-		    start == (uintptr_t)a->base)
-			found = number;
+		if (sscanf(line, "%lx-%*x %*s %lx %*s %llu", &start, &at, &inode) == 3 &&
+		    start == (uintptr_t)a->base) {
+			*offset = at;
+			*number = inode;
+		}
 	fclose(f);
-	return found;
+}
+
+/* The number that /proc/PID/maps, tracepoints and fdinfo have for an arena. */
+static inline unsigned long long arena_number(struct arena *a)
+{
+	unsigned long long number;
+	unsigned long offset;
+
+	arena_in_maps(a, &offset, &number);
+	return number;
 }
 
 /* Reproducible random numbers (xorshift64*, Vigna 2016). */

@@ -893,4 +893,47 @@ TEST_F(fork, split_under_faults)
 	pthread_join(thread, NULL);
 }
 
+#ifndef MADV_SOFT_OFFLINE
+#define MADV_SOFT_OFFLINE 101
+#endif
+
+/* While a page is being moved there is no page table entry that fork could write-protect. */
+static void *move_forever(void *arg)
+{
+	struct arena *a = arg;
+	unsigned int i;
+
+	for (i = 2; !stop; i = 2 + (i - 1) % 8)
+		madvise(page_at(a, i), PAGE, MADV_SOFT_OFFLINE);
+	return NULL;
+}
+
+TEST_F_TIMEOUT(fork, moved_page, 120)
+{
+	unsigned int i, nr = scaled(400);
+	pthread_t thread;
+	pid_t pid;
+
+	if (madvise(page_at(&self->a, 2), PAGE, MADV_SOFT_OFFLINE) && errno == EINVAL)
+		SKIP(return, "kernel has no soft offlining");
+	stop = false;
+	ASSERT_EQ(0, pthread_create(&thread, NULL, move_forever, &self->a));
+	for (i = 0; i < nr; i++) {
+		memset(page_at(&self->a, 2), 'a' + i % 26, 8 * PAGE);
+		pid = fork();
+		if (!pid) {
+			hear(self->down[0]);
+			_exit(!all_bytes(page_at(&self->a, 2), 8 * PAGE, 'a' + i % 26));
+		}
+		/* What is dirty would become writable again by that. */
+		ASSERT_EQ(0, mprotect(page_at(&self->a, 2), 8 * PAGE, PROT_READ));
+		ASSERT_EQ(0, mprotect(page_at(&self->a, 2), 8 * PAGE, PROT_READ | PROT_WRITE));
+		memset(page_at(&self->a, 2), '!', 8 * PAGE);
+		tell(self->down[1]);
+		ASSERT_EQ(0, exit_code(pid)) TH_LOG("fork %u", i);
+	}
+	stop = true;
+	pthread_join(thread, NULL);
+}
+
 TEST_HARNESS_MAIN

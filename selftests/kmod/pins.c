@@ -775,10 +775,14 @@ TEST_F(pins, lent_by_the_dead)
  */
 static char *map_from_file(struct arena *a, size_t index)
 {
-	size_t slot = device_info(a->fd).max_arena_pages + index;
+	unsigned long slot, offset;
+	unsigned long long number;
 	char path[128], *map;
 	int fd;
 
+	/* One arena in 512 does not begin with the first page of its file. */
+	arena_in_maps(a, &offset, &number);
+	slot = device_info(a->fd).max_arena_pages + offset / PAGE + index;
 	snprintf(path, sizeof(path), "/proc/self/map_files/%lx-%lx", (unsigned long)a->base,
 		 (unsigned long)page_at(a, a->pages));
 	fd = open(path, O_RDONLY | O_CLOEXEC);

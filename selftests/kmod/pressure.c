@@ -363,6 +363,119 @@ TEST_F_TIMEOUT(pressure, locked_pages_stay, 120)
 	EXPECT_EQ(0, count_wrong(&self->a));
 }
 
+/* From one group into another, which is made; the first is to be empty, and removed. */
+static bool leave_group(const char *name)
+{
+	char left[sizeof(group)];
+
+	strcpy(left, group);
+	return enter_group(name) && !rmdir(left);
+}
+
+/* Into group after group, which is told to the module by the page faults of what is shared. */
+static bool visit_groups(struct arena *a, unsigned int first, unsigned int end)
+{
+	char name[16];
+
+	for (; first < end; first++) {
+		snprintf(name, sizeof(name), "visited-%u", first);
+		if (!leave_group(name) || madvise(a->base, a->pages * PAGE, MADV_DONTNEED))
+			return false;
+		touch_all(a);
+	}
+	return true;
+}
+
+static long long groups_dying(void)
+{
+	return read_number(ROOT "cgroup.stat", "nr_dying_descendants");
+}
+
+/* Groups that a process was in do not pile up. They die when the kernel gets round to it. */
+TEST_F_TIMEOUT(pressure, groups_are_forgotten, 60)
+{
+	long long before = groups_dying();
+	unsigned int n = 40;
+
+	self->a = arena_open(2, MESHHELPER_MERGE_ZAP);
+	fill(&self->a);
+	ASSERT_EQ(1, merge_neighbours(&self->a));
+	ASSERT_TRUE(visit_groups(&self->a, 0, n));
+	for (; n < 80 && groups_dying() - before > 5; n++) {
+		usleep(100000);
+		ASSERT_TRUE(visit_groups(&self->a, n, n + 1));
+	}
+	TH_LOG("%lld of %u groups are dying", groups_dying() - before, n);
+	EXPECT_GE(5, groups_dying() - before);
+	EXPECT_EQ(0, count_wrong(&self->a));
+}
+
+/*
+ * Its pages were made in a group that is no more, and a process elsewhere has them mapped. They
+ * still count for the group above.
+ */
+TEST_F_TIMEOUT(pressure, left_behind_swaps, 120)
+{
+	char upper[sizeof(group)], lower[sizeof(group)];
+	long long swapped;
+	unsigned int i;
+
+	if (!swap_is_on())
+		SKIP(return, "no swap");
+	ASSERT_TRUE(leave_group("upper"));
+	strcpy(upper, group);
+	ASSERT_TRUE(enter_group("upper/lower"));
+	strcpy(lower, group);
+	strcpy(group, upper);
+	ASSERT_TRUE(set_limit("cgroup.subtree_control", "+memory"));
+	strcpy(group, lower);
+	self->a = arena_open(PAGES(16), MESHHELPER_MERGE_ZAP);
+	fill(&self->a);
+	EXPECT_EQ(PAGES(8), merge_neighbours(&self->a));
+	touch_all(&self->a);
+	for (i = 0; i < 10; i++) {
+		ASSERT_TRUE(visit_groups(&self->a, i, i + 1));
+		usleep(100000);
+	}
+	strcpy(lower, group);
+	strcpy(group, upper);
+	swapped = reclaim_all();
+	TH_LOG("%lld KiB of 8192 in swap", swapped / 1024);
+	EXPECT_LT(6 * MB, swapped);
+	EXPECT_EQ(0, count_wrong(&self->a));
+	rmdir(upper);
+	strcpy(group, lower);
+}
+
+/* What fork hides from a child, as it is not mapped there, it does not read from swap for that. */
+TEST_F_TIMEOUT(pressure, gap_stays_in_swap, 120)
+{
+	long long before;
+	char *gap;
+	pid_t pid;
+
+	if (!swap_is_on())
+		SKIP(return, "no swap");
+	self->a = arena_open(PAGES(8), MESHHELPER_MERGE_ZAP);
+	fill(&self->a);
+	gap = self->a.base + 4 * MB;
+	ASSERT_EQ(0, madvise(gap, 4 * MB, MADV_DONTFORK));
+	EXPECT_LT(7 * MB, reclaim_all());
+	before = fdinfo_value(&self->a, "mesh-swapped");
+	pid = fork();
+	if (!pid) {
+		if (mremap(self->a.base, 4 * MB, 8 * MB, 0) != self->a.base)
+			_exit(1);
+		if (!all_bytes(gap, 4 * MB, 0))
+			_exit(2);
+		memset(gap, 'c', 4 * MB);
+		_exit(0);
+	}
+	EXPECT_EQ(0, exit_code(pid));
+	EXPECT_LE(before, fdinfo_value(&self->a, "mesh-swapped"));
+	EXPECT_EQ(0, count_wrong(&self->a));
+}
+
 /* Many that do little: layers, and who has them, change all the time. */
 static int short_lives(struct arena *a)
 {

@@ -569,4 +569,73 @@ TEST_F_TIMEOUT(relatives, removed_and_written, 120)
 	munmap(m, PAGE);
 }
 
+/* Give back what a relative gives back at the same moment, or shortly before or after. */
+static void remove_in_step(struct arena *a, struct meeting *m, unsigned int who)
+{
+	uint64_t state = who + 1;
+	unsigned long i, delay;
+
+	for (i = 0; i < RACE_PAGES; i++) {
+		m->arrived[who] = i + 1;
+		while (m->arrived[!who] < i + 1)
+			;
+		for (delay = next_random(&state) % 4096; delay; delay--)
+			asm volatile("" : : : "memory");
+		if (madvise(page_at(a, i), PAGE, MADV_REMOVE))
+			die("MADV_REMOVE");
+	}
+}
+
+static bool all_gone(struct arena *a)
+{
+	unsigned long i;
+
+	for (i = 0; i < RACE_PAGES; i++)
+		if (page_at(a, i)[2])
+			return false;
+	return true;
+}
+
+/*
+ * A child gives back what is on its way from its parent, who gives it back, too, to the snapshot
+ * for an older sibling: the child has to find it in either place.
+ */
+static void remove_by_both(struct __test_metadata *_metadata, struct arena *a, struct meeting *m,
+			   int go[2])
+{
+	pid_t older, younger;
+
+	memset(m, 0, sizeof(*m));
+	memset(a->base, 'x', RACE_PAGES * PAGE);
+	older = fork();
+	if (!older) {
+		hear(go[0]);
+		_exit(all_have(a, 'x', 'x') ? 0 : 1);
+	}
+	younger = fork();
+	if (!younger) {
+		remove_in_step(a, m, 1);
+		_exit(all_gone(a) ? 0 : 1);
+	}
+	remove_in_step(a, m, 0);
+	EXPECT_EQ(0, exit_code(younger));
+	tell(go[1]);
+	EXPECT_EQ(0, exit_code(older));
+	EXPECT_TRUE(all_gone(a));
+}
+
+TEST_F_TIMEOUT(relatives, removed_by_both, 240)
+{
+	struct arena a = arena_open(RACE_PAGES, MESHHELPER_MERGE_ZAP);
+	struct meeting *m = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
+				 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	unsigned int round;
+
+	ASSERT_NE(MAP_FAILED, m);
+	for (round = 0; round < 10; round++)
+		remove_by_both(_metadata, &a, m, self->down);
+	arena_close(&a);
+	munmap(m, PAGE);
+}
+
 TEST_HARNESS_MAIN

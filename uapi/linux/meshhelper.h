@@ -75,7 +75,7 @@
  * @features: MESHHELPER_F_* bits; never guess them from a kernel version
  * @max_pairs: most pairs in one struct meshhelper_batch
  * @max_span_pages: most pages in one span
- * @max_arena_pages: most pages in one arena
+ * @max_arena_pages: limit on the pages of one arena; mmap() wants fewer than that
  * @reserved: zero
  */
 struct meshhelper_info {
@@ -103,10 +103,12 @@ struct meshhelper_info {
  *	* -EBUSY: a page is in use by a pipe, by I/O that does not pin its buffers, or
  *	  by something else inside the kernel; this often passes in a moment
  *	* -EUSERS: a page is shared with a relative since fork; that saves as much
- *	* -ENOENT: a page of one of the spans does not exist; nothing to gain
+ *	* -ENOENT: too few of the pages exist, so there is nothing to gain; ARM: none
+ *	  of @src exists
  *	* -EEXIST: the two spans share their pages already
  *	* -EINVAL: misaligned, overlapping, or a slot that is not inside the span
- *	* -EFAULT: an address outside the arenas of the caller
+ *	* -EFAULT: an address outside the arenas of the caller, or a span that is in
+ *	  more than one mapping, as mprotect(2) and the like may make of it
  *	* -EXDEV: the spans are in different arenas
  *	* -EPERM: a page is locked into memory, by mlock(2) or mlockall(2)
  *	* -EOPNOTSUPP: a page is part of a large folio
