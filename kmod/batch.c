@@ -6,7 +6,6 @@
  * memory is accessed: the pairs may themselves lie in an arena, or be changed by
  * another thread meanwhile.
  */
-#include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
@@ -21,21 +20,6 @@ static bool mh_batch_valid(unsigned int cmd, const struct meshhelper_batch *batc
 		return !batch->flags;
 	return batch->flags == MESHHELPER_MERGE_ARMED ||
 	       batch->flags == MESHHELPER_MERGE_ZAP;
-}
-
-/**
- * mh_batch_cancelled - shall the pairs that are left be left alone?
- *
- * A worker of io_uring is told by a notification that its request is cancelled: the
- * ring is closed or the thread that submitted it is waiting to exit. Anywhere else
- * that flag means no more than work to do on the way back to user space.
- *
- * Return: whether a request of this thread is to end with -EINTR for the next pair.
- */
-bool mh_batch_cancelled(void)
-{
-	return fatal_signal_pending(current) ||
-	       ((current->flags & PF_IO_WORKER) && test_thread_flag(TIF_NOTIFY_SIGNAL));
 }
 
 static int mh_batch_pair(unsigned int cmd, struct meshhelper_batch *batch,

@@ -27,6 +27,7 @@
 #include <linux/bitmap.h>
 #include <linux/highmem.h>
 #include <linux/mmap_lock.h>
+#include <linux/sched/signal.h>
 #include <linux/slab.h>
 
 #include "meshhelper.h"
@@ -537,6 +538,18 @@ static int mh_merge_in_mm(struct mh_merge *merge, struct mm_struct *mm, bool *ma
 	return ret;
 }
 
+/*
+ * Shall this pair and those after it be left alone? A worker of io_uring is told by a
+ * notification that its request is cancelled: the ring is closed or the thread that
+ * submitted it is waiting to exit. Anywhere else that flag means no more than work to do on
+ * the way back to user space.
+ */
+static bool mh_cancelled(void)
+{
+	return fatal_signal_pending(current) ||
+	       ((current->flags & PF_IO_WORKER) && test_thread_flag(TIF_NOTIFY_SIGNAL));
+}
+
 /**
  * mh_merge_pair - merge one pair of spans
  * @mm: the calling process
@@ -556,7 +569,7 @@ int mh_merge_pair(struct mm_struct *mm, const struct meshhelper_pair *pair, u32 
 	int ret = -EINTR;
 
 	mh_count(MH_COUNT_pairs_total, 1);
-	if (mh_batch_cancelled())
+	if (mh_cancelled())
 		goto count;
 	ret = -EINVAL;
 	if (!mh_pair_valid(pair))
@@ -632,7 +645,7 @@ int mh_arm_pair(struct mm_struct *mm, const struct meshhelper_pair *pair)
 	if (pair->flags || !pair->pages || pair->pages > MESHHELPER_MAX_SPAN_PAGES ||
 	    !PAGE_ALIGNED(pair->src))
 		return -EINVAL;
-	if (mh_batch_cancelled() || mmap_read_lock_killable(mm))
+	if (mh_cancelled() || mmap_read_lock_killable(mm))
 		return -EINTR;
 	ret = mh_arm_in_mm(mm, pair);
 	mmap_read_unlock(mm);

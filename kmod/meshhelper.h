@@ -337,7 +337,6 @@ long mh_request(unsigned int cmd, void __user *arg);
 int mh_arm_pair(struct mm_struct *mm, const struct meshhelper_pair *pair);
 int mh_merge_pair(struct mm_struct *mm, const struct meshhelper_pair *pair,
 		  u32 mode, bool *may_drain);
-bool mh_batch_cancelled(void);
 long mh_batch(unsigned int cmd, struct meshhelper_batch __user *arg);
 
 /* uring.c */
