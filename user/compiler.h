@@ -11,9 +11,13 @@
 #define unlikely(x)	__builtin_expect(!!(x), 0)
 
 #define MESH_EXPORT	__attribute__((visibility("default")))
-/* Another name of an exported function. */
-#define MESH_ALSO(name, fn) \
-	MESH_EXPORT extern __typeof__(fn) name __attribute__((alias(#fn), copy(fn)))
+/* Another name of an exported function. gcc warns when its attributes are others, clang does not. */
+#if __has_attribute(copy)
+#define MESH_ALIAS(fn)	__attribute__((alias(#fn), copy(fn)))
+#else
+#define MESH_ALIAS(fn)	__attribute__((alias(#fn)))
+#endif
+#define MESH_ALSO(name, fn)	MESH_EXPORT extern __typeof__(fn) name MESH_ALIAS(fn)
 
 #define MESH_NOINLINE	__attribute__((noinline))
 #define MESH_COLD	__attribute__((noinline, cold))

@@ -200,7 +200,9 @@ static void *daemon_main(void *unused)
 	}
 	lock_only_in_mesh(false);
 	turn_off();
-	end_as_main();
+	/* Only with a table of descriptors of its own: the program would see what that opens. */
+	if (kick_fd >= 0)
+		end_as_main();
 	return unused;
 }
 
@@ -273,12 +275,15 @@ static void start(void)
 /* Asked for at ever longer distances, up to MOST_POKES: who rarely allocates waits less. */
 static bool is_time(void)
 {
+	unsigned int until = atomic_load_explicit(&pokes_until_asked, memory_order_relaxed);
 	unsigned int n = atomic_fetch_add_explicit(&pokes, 1, memory_order_relaxed);
 
-	if (n < atomic_load_explicit(&pokes_until_asked, memory_order_relaxed))
+	if (n < until)
 		return false;
-	atomic_store_explicit(&pokes_until_asked, n + (n < MOST_POKES ? n + 1 : MOST_POKES),
-			      memory_order_relaxed);
+	/* Fails when start_not_before() came between: ask the next time, then. */
+	atomic_compare_exchange_strong_explicit(&pokes_until_asked, &until,
+						n + (n < MOST_POKES ? n + 1 : MOST_POKES),
+						memory_order_relaxed, memory_order_relaxed);
 	return at_home() && os_now_ns() >= atomic_load(&start_after);
 }
 
@@ -369,17 +374,11 @@ bool daemon_trim(void)
 	return pages_returned() != before;
 }
 
-/*
- * Only the main thread's end matters. Were the daemon left as the last thread,
- * the process would never end, or would run its exit handlers in a thread
- * without descriptors.
- */
-void daemon_thread_exit(void)
+/* No daemon is started any more. Returns whether there is one yet. */
+static bool forgo(void)
 {
 	enum daemon_state s = ABSENT;
 
-	if (os_gettid() != os_getpid() || !at_home())
-		return;
 	/* One that is starting may fail to, and then be started again. */
 	while (!atomic_compare_exchange_strong(&state, &s, OFF) && s == STARTING) {
 		os_sleep_ns(1000000);
@@ -387,10 +386,25 @@ void daemon_thread_exit(void)
 	}
 	if (s == ABSENT)
 		atomic_store(&daemon_wanted, false);
-	if (s != RUNNING)
-		return;
+	return s == RUNNING;
+}
+
+static void send_away(void)
+{
 	atomic_store(&mesher_quit, true);
 	daemon_kick();
+}
+
+/*
+ * Only the main thread's end matters. Were the daemon left as the last thread,
+ * the process would never end, or would run its exit handlers in a thread
+ * without descriptors.
+ */
+void daemon_thread_exit(void)
+{
+	if (os_gettid() != os_getpid() || !at_home() || !forgo())
+		return;
+	send_away();
 	pthread_join(daemon_thread, NULL);
 }
 
@@ -406,20 +420,33 @@ static bool has_ended(void)
 	       os_tgkill(os_getpid(), atomic_load(&daemon_tid), 0) == -ESRCH;
 }
 
-/* Once: after the first time the thread may be allowed no other system call than its end. */
+/* Since Linux 5.18 a process has the status of the thread that ends last. */
+static void await_end(void)
+{
+	for (unsigned int i = 0; i < END_PATIENCE_MS && !has_ended(); i++)
+		os_sleep_ns(1000000);
+}
+
 void daemon_thread_leaves(void)
 {
 	enum daemon_state s = atomic_load(&state);
-	bool was_main = is_main;
 
-	is_main = false;
-	if (!was_main || s == ABSENT || s == OFF || os_gettid() != atomic_load(&home))
+	if (!is_main || s == ABSENT || s == OFF || os_gettid() != atomic_load(&home))
 		return;
-	atomic_store(&mesher_quit, true);
-	daemon_kick();
-	/* Since Linux 5.18 a process has the status of the thread that ends last. */
-	for (unsigned int i = 0; i < END_PATIENCE_MS && !has_ended(); i++)
-		os_sleep_ns(1000000);
+	send_away();
+	await_end();
+}
+
+/* There is nothing to be done at its end then. */
+void daemon_thread_restricts(void)
+{
+	if (!is_main || os_gettid() != atomic_load(&home))
+		return;
+	is_main = false;
+	if (!forgo())
+		return;
+	send_away();
+	await_end();
 }
 
 void daemon_fork_prepare(void)
@@ -440,7 +467,7 @@ void daemon_fork_child(void)
 {
 	enum daemon_state s = atomic_load(&state);
 
-	mesher_fork_child();
+	mesher_fork_child(true);
 	is_main = true;
 	atomic_store(&home, os_getpid());
 	atomic_store(&mesher_quit, false);
@@ -454,9 +481,9 @@ void daemon_fork_child(void)
 }
 
 /* There is nobody to be woken, nor to be waited for, nor will there be. */
-void daemon_fork_bare_child(void)
+void daemon_fork_bare_child(bool held)
 {
-	mesher_fork_child();
+	mesher_fork_child(held);
 	if (atomic_load(&home))
 		atomic_store(&home, NO_HOME);
 	atomic_store(&daemon_wake_at, ULONG_MAX);

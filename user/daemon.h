@@ -12,13 +12,15 @@
  *	daemon_note_free()	any thread, under any lock: it only makes a tgkill(2)
  *	daemon_trim()		malloc_trim(), with no lock held
  *	daemon_thread_exit()	the thread-exit destructor, with no lock held
- *	daemon_thread_leaves()	any thread, under any lock
+ *	daemon_thread_leaves(), _restricts()
+ *				any thread, under any lock
  *	daemon_fork_prepare(), _parent(), _child()
  *				the atfork handlers; prepare comes before every other
  *				lock of the heap is taken, parent and child after all
  *				of them are released
- *	daemon_fork_bare_child() what has just been forked without those, between
- *				mesher_fork_prepare() and anything else
+ *	daemon_fork_bare_child() what has just been forked without those, before
+ *				anything else; after mesher_fork_prepare(), whose lock it
+ *				has or not
  */
 #ifndef MESH_DAEMON_H
 #define MESH_DAEMON_H
@@ -100,17 +102,24 @@ bool daemon_trim(void);
 void daemon_thread_exit(void);
 
 /**
- * daemon_thread_leaves() - the calling thread is about to end, by a system call, or to be
- *	allowed no other one
+ * daemon_thread_leaves() - the calling thread is about to end, by a system call
  *
  * Waits for the daemon as daemon_thread_exit() does, but not for long: in a signal handler it
  * may have interrupted what the daemon waits for. Only the main thread makes system calls here.
  */
 void daemon_thread_leaves(void);
 
+/**
+ * daemon_thread_restricts() - the calling thread is about to be allowed no system call but its end
+ *
+ * If it is the main thread there is no daemon afterwards, which it could neither wake nor send
+ * away. Waits as daemon_thread_leaves() does.
+ */
+void daemon_thread_restricts(void);
+
 void daemon_fork_prepare(void);
 void daemon_fork_parent(void);
 void daemon_fork_child(void);
-void daemon_fork_bare_child(void);
+void daemon_fork_bare_child(bool held);
 
 #endif /* MESH_DAEMON_H */

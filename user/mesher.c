@@ -533,9 +533,13 @@ void mesher_fork_parent(void)
 }
 
 /* Alone: nobody waits, and what the parent has counted is the parent's. */
-void mesher_fork_child(void)
+void mesher_fork_child(bool held)
 {
-	lock_release(&mesh_lock);
+	/* Without the lock another thread may have had it. */
+	if (held)
+		lock_release(&mesh_lock);
+	else
+		lock_fork_release(&mesh_lock);
 	atomic_store_explicit(&forks_waiting, 0, memory_order_relaxed);
 	memset(&mesh_stats, 0, sizeof(mesh_stats));
 }

@@ -99,6 +99,6 @@ void mesher_unlock(void);
  */
 void mesher_fork_prepare(void);
 void mesher_fork_parent(void);
-void mesher_fork_child(void);
+void mesher_fork_child(bool held);
 
 #endif /* MESH_MESHER_H */

@@ -79,17 +79,47 @@ static bool is_fork(long nr, long a, long b)
 	return nr == __NR_clone && !(a & CLONE_VM) && !b;
 }
 
-/* The daemon holds no lock then; other threads may have held some, for ever. */
+/* Does the caller of a fork sleep until the child ends? */
+static bool is_suspended(long nr, long a)
+{
+	uint64_t flags = 0;
+
+	if (nr == __NR_clone)
+		flags = (uint64_t)a;
+	else if (nr == __NR_clone3)
+		flags = ((const struct clone_args *)a)->flags;
+	return flags & CLONE_VFORK;
+}
+
+/*
+ * The daemon holds no lock then; other threads may have held some, for ever. Nobody may wait
+ * for the lock as long as somebody sleeps, who lets a step end and takes the chance that the
+ * next one is not far yet.
+ */
+static void begin_fork(bool suspended)
+{
+	mesher_fork_prepare();
+	if (suspended)
+		mesher_fork_parent();
+}
+
+static void end_fork(bool suspended)
+{
+	if (!suspended)
+		mesher_fork_parent();
+}
+
 static long fork_between_steps(long nr, long a, long b, long c, long d, long e, long f)
 {
+	bool suspended = is_suspended(nr, a);
 	long ret;
 
-	mesher_fork_prepare();
+	begin_fork(suspended);
 	ret = os_syscall(nr, a, b, c, d, e, f);
 	if (ret)
-		mesher_fork_parent();
+		end_fork(suspended);
 	else
-		daemon_fork_bare_child();
+		daemon_fork_bare_child(!suspended);
 	return ret;
 }
 
@@ -97,13 +127,14 @@ static long fork_between_steps(long nr, long a, long b, long c, long d, long e, 
 struct start {
 	int (*fn)(void *);
 	void *arg;
+	bool suspended;
 };
 
 static int start_child(void *p)
 {
 	const struct start *start = p;
 
-	daemon_fork_bare_child();
+	daemon_fork_bare_child(!start->suspended);
 	return start->fn(start->arg);
 }
 
@@ -113,7 +144,7 @@ int mesh_clone(int (*fn)(void *), void *stack, int flags, void *arg, ...) __asm_
 
 MESH_EXPORT int mesh_clone(int (*fn)(void *), void *stack, int flags, void *arg, ...)
 {
-	struct start start = { .fn = fn, .arg = arg };
+	struct start start = { .fn = fn, .arg = arg, .suspended = flags & CLONE_VFORK };
 	void *parent_tid, *tls, *child_tid;
 	va_list ap;
 	int ret;
@@ -124,11 +155,12 @@ MESH_EXPORT int mesh_clone(int (*fn)(void *), void *stack, int flags, void *arg,
 	tls = va_arg(ap, void *);
 	child_tid = va_arg(ap, void *);
 	va_end(ap);
-	if (flags & CLONE_VM || !fn || !stack)
+	/* With another TLS nothing of ours can run in the child. */
+	if (flags & (CLONE_VM | CLONE_SETTLS) || !fn || !stack)
 		return __clone(fn, stack, flags, arg, parent_tid, tls, child_tid);
-	mesher_fork_prepare();
+	begin_fork(start.suspended);
 	ret = __clone(start_child, stack, flags, &start, parent_tid, tls, child_tid);
-	mesher_fork_parent();
+	end_fork(start.suspended);
 	return ret;
 }
 
@@ -156,7 +188,7 @@ MESH_EXPORT long mesh_syscall(long nr, long a, long b, long c, long d, long e, l
 		daemon_thread_leaves();
 	}
 	if (is_strict(nr, a, b))
-		daemon_thread_leaves();
+		daemon_thread_restricts();
 	if (is_fork(nr, a, b))
 		ret = fork_between_steps(nr, a, b, c, d, e, f);
 	else

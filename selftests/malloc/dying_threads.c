@@ -119,6 +119,22 @@ static void check_end(bool strictly)
 	CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 7);
 }
 
+/* A child would get a thread of the library's a second after the fork; its malloc looks whether. */
+static void check_child(void)
+{
+	pid_t pid = fork();
+	int status;
+
+	if (!pid) {
+		prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT);
+		for (unsigned int i = 0; i < 100; i++)
+			free(malloc(100 + 16 * i));
+		syscall(SYS_exit, 7);
+	}
+	CHECK(waitpid(pid, &status, 0) == pid);
+	CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 7);
+}
+
 int main(void)
 {
 	unsigned int idlers, leavers;
@@ -134,5 +150,7 @@ int main(void)
 	CHECK(leavers < ENOUGH);
 	check_end(false);
 	check_end(true);
+	malloc_trim(0);
+	check_child();
 	return 0;
 }

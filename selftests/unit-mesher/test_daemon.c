@@ -575,6 +575,48 @@ static void bare_forks_exclude_steps(void)
 	CHECK(exit_status(pid) == 0);
 }
 
+static atomic_bool got_lock;
+
+static void *get_lock(void *unused)
+{
+	usleep(100000);
+	mesher_lock();
+	mesher_unlock();
+	atomic_store(&got_lock, true);
+	return unused;
+}
+
+static int sleep_a_while(void *unused)
+{
+	(void)unused;
+	usleep(500000);
+	return 0;
+}
+
+/* Who sleeps until the child ends does not keep others from forking, nor the daemon from working. */
+static void suspended_forks_hold_nothing(void)
+{
+	pthread_t t;
+	pid_t pid;
+
+	set_up();
+	CHECK(!pthread_create(&t, NULL, get_lock, NULL));
+	pid = syscall(SYS_clone, CLONE_VFORK | SIGCHLD, NULL, NULL, NULL, NULL);
+	if (!pid)
+		_exit(sleep_a_while(NULL));
+	CHECK(atomic_load(&got_lock));
+	pthread_join(t, NULL);
+	CHECK(exit_status(pid) == 0);
+
+	atomic_store(&got_lock, false);
+	CHECK(!pthread_create(&t, NULL, get_lock, NULL));
+	pid = clone(sleep_a_while, child_stack + sizeof(child_stack), CLONE_VFORK | SIGCHLD,
+		    NULL);
+	CHECK(atomic_load(&got_lock));
+	pthread_join(t, NULL);
+	CHECK(exit_status(pid) == 0);
+}
+
 static void no_threads_allowed(void)
 {
 	set_up();
@@ -1085,6 +1127,7 @@ static const struct test_case cases[] = {
 	{ "raw_clone", raw_clone },
 	{ "raw_clone_of_init", raw_clone_of_init },
 	{ "bare_forks_exclude_steps", bare_forks_exclude_steps },
+	{ "suspended_forks_hold_nothing", suspended_forks_hold_nothing },
 	{ "no_threads_allowed", no_threads_allowed },
 	{ "no_uring", no_uring },
 	{ "late_filters", late_filters },
