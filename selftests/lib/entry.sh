@@ -40,7 +40,10 @@ says()
 # A machine without any of the packages, without sudo, and where one is not root.
 poor_machine()
 {
-	local tool
+	local tool said='and this is not Debian 12'
+
+	! grep -q '^VERSION_CODENAME=bookworm' /etc/os-release ||
+		said='root is needed for: apt-get install'
 
 	mkdir -p "$work/bin"
 	for tool in bash cat dirname env grep mkdir readlink sed sort; do
@@ -49,7 +52,7 @@ poor_machine()
 	printf '#!/bin/sh\nexit 1\n' > "$work/bin/dpkg-query"
 	printf '#!/bin/sh\necho 1000\n' > "$work/bin/id"
 	chmod +x "$work/bin/dpkg-query" "$work/bin/id"
-	says 'root is needed for: apt-get install' 1 \
+	says "$said" 1 \
 		env PATH="$work/bin" MESH_BUILD="$work" "$top/run" deps
 }
 
