@@ -11,7 +11,7 @@
 #define unlikely(x)	__builtin_expect(!!(x), 0)
 
 #define MESH_EXPORT	__attribute__((visibility("default")))
-/* Another name of an exported function. gcc warns when its attributes are others, clang does not. */
+/* Another name of an exported function. Only gcc warns when its attributes are others. */
 #if __has_attribute(copy)
 #define MESH_ALIAS(fn)	__attribute__((alias(#fn), copy(fn)))
 #else

@@ -34,9 +34,10 @@ files()
 	if git ls-files > /dev/null 2>&1; then
 		git ls-files --cached --others --exclude-standard "$@"
 	else
-		find "${@:-.}" \( -path './build*' -o -path ./.git \) -prune -o -type f ! -name '*.o' ! -name '*.ko' \
-			! -name '*.mod' ! -name '*.mod.c' ! -name '*.cmd' ! -name 'Module.symvers' \
-			! -name 'modules.order' -print | sed 's,^\./,,'
+		find "${@:-.}" \( -path './build*' -o -path ./.git \) -prune -o -type f \
+			! -name '*.o' ! -name '*.ko' ! -name '*.mod' ! -name '*.mod.c' \
+			! -name '*.cmd' ! -name 'Module.symvers' ! -name 'modules.order' -print |
+			sed 's,^\./,,'
 	fi | while read -r file; do
 		[ ! -f "$file" ] || echo "$file"
 	done

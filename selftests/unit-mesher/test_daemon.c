@@ -593,7 +593,7 @@ static int sleep_a_while(void *unused)
 	return 0;
 }
 
-/* Who sleeps until the child ends does not keep others from forking, nor the daemon from working. */
+/* Who sleeps until the child ends keeps nobody from forking, nor the daemon from working. */
 static void suspended_forks_hold_nothing(void)
 {
 	pthread_t t;
