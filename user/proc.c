@@ -54,7 +54,7 @@ int proc_main_status(void)
 
 	if (proc_read("/proc/self/stat", text, sizeof(text)) > 0)
 		p = strrchr(text, ')');
-	if (!p || strncmp(p, ") Z ", 4))
+	if (!p || strncmp(p, ") Z ", 4) != 0)
 		return -1;
 	status = parse(strrchr(p, ' '));
 	return (int)(status & 0x7f ? 128 + (status & 0x7f) : status >> 8 & 0xff);
