@@ -28,8 +28,8 @@ static void *alloc_mapping(size_t size, size_t align, bool *zero)
 }
 
 /*
- * The address space of free runs is not given back. If there is a limit to that, they may be
- * where there is room.
+ * Only malloc_trim() gives the address space of free runs back. If there is a limit to that,
+ * they may be where there is room.
  */
 static void *alloc_spare(size_t size, size_t align, bool *zero)
 {

@@ -11,22 +11,9 @@ here=$(dirname "$(readlink -f "$0")")
 build=$(realpath "$1")
 root=$build/test/install
 kernel=$build/vm/kernel-6.12
-count=0
-
-# check NAME COMMAND...: one TAP line; what the command prints is shown if it fails.
-check()
-{
-	local name=$1 log=$root/check.log
-
-	shift
-	count=$((count + 1))
-	if "$@" > "$log" 2>&1; then
-		echo "ok $count - $name"
-	else
-		sed 's/^/# /' "$log"
-		echo "not ok $count - $name"
-	fi
-}
+log=$root/check.log
+# shellcheck source=selftests/lib/tap.sh
+. "$here/../lib/tap.sh"
 
 library_installs()
 {

@@ -8,23 +8,10 @@ set -u
 top=$(realpath "$(dirname "$(readlink -f "$0")")/../..")
 build=$(realpath "$1")
 work=$(mktemp -d)
+log=$work/log
 trap 'rm -rf "$work"' EXIT
-count=0
-
-# check NAME COMMAND...: one TAP line; what the command prints is shown if it fails.
-check()
-{
-	local name=$1
-
-	shift
-	count=$((count + 1))
-	if "$@" > "$work/log" 2>&1; then
-		echo "ok $count - $name"
-	else
-		sed 's/^/# /' "$work/log"
-		echo "not ok $count - $name"
-	fi
-}
+# shellcheck source=selftests/lib/tap.sh
+. "$top/selftests/lib/tap.sh"
 
 # says TEXT STATUS COMMAND...: it ends with that status and says that.
 says()
