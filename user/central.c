@@ -68,6 +68,7 @@ void central_init(void)
 		centrals[cls].cls = cls;
 		centrals[cls].list_magic =
 			(CENTRAL_LISTS << 24) / sizeclasses[cls].slots + 1;
+		transfer_init(&centrals[cls].transfer, &sizeclasses[cls]);
 		centrals[cls].rng = seed * (2 * cls + 1);
 	}
 }
@@ -435,17 +436,26 @@ static struct span *add_span(struct central *c)
 	return s;
 }
 
-unsigned int central_refill(unsigned int cls, void **out, unsigned int nr)
+static unsigned int take_from_spans(struct central *c, void **out, unsigned int nr)
 {
-	struct central *c = &centrals[cls];
+	unsigned int n = take_partial(c, out, nr);
 	struct span *s;
-	unsigned int n;
 
-	lock_acquire(&c->lock);
-	n = take_partial(c, out, nr);
 	while (n < nr && (s = add_span(c)))
 		n += nr - n < slots_of(c) ? take_slots(c, s, out + n, nr - n) :
 					    take_all(c, s, out + n);
+	return n;
+}
+
+unsigned int central_refill(unsigned int cls, void **out, unsigned int nr)
+{
+	struct central *c = &centrals[cls];
+	unsigned int n;
+
+	lock_acquire(&c->lock);
+	n = transfer_get(&c->transfer, out, nr);
+	if (!n)
+		n = take_from_spans(c, out, nr);
 	c->nr_refills++;
 	lock_release(&c->lock);
 	return n;
@@ -563,6 +573,14 @@ static void fetch_spans(void *const *ptrs, unsigned int nr)
 	}
 }
 
+static void return_to_spans(struct central *c, void *const *ptrs, unsigned int nr,
+			    struct reaper *r)
+{
+	for (unsigned int i = 0; i < nr;)
+		i += return_run(c, ptrs + i, nr - i, r);
+	c->nr_returns++;
+}
+
 void central_return(unsigned int cls, void *const *ptrs, unsigned int nr)
 {
 	struct central *c = &centrals[cls];
@@ -571,12 +589,56 @@ void central_return(unsigned int cls, void *const *ptrs, unsigned int nr)
 	if (scattered(ptrs, nr))
 		fetch_spans(ptrs, nr);
 	lock_acquire(&c->lock);
-	for (unsigned int i = 0; i < nr;)
-		i += return_run(c, ptrs + i, nr - i, &r);
-	c->nr_returns++;
+	return_to_spans(c, ptrs, nr, &r);
 	lock_release(&c->lock);
 	reap(&r);
 	daemon_note_free(nr);
+}
+
+void central_return_soon(unsigned int cls, void *const *ptrs, unsigned int nr)
+{
+	struct central *c = &centrals[cls];
+	struct reaper r = { 0 };
+	bool kept;
+
+	if (!transfer_has_room(&c->transfer, nr) && scattered(ptrs, nr))
+		fetch_spans(ptrs, nr);
+	lock_acquire(&c->lock);
+	kept = transfer_put(&c->transfer, ptrs, nr);
+	if (!kept)
+		return_to_spans(c, ptrs, nr, &r);
+	lock_release(&c->lock);
+	if (kept)
+		return;
+	reap(&r);
+	daemon_note_free(nr);
+}
+
+unsigned int central_return_idle(unsigned int cls, bool all)
+{
+	struct central *c = &centrals[cls];
+	struct reaper r = { 0 };
+	void *ptrs[FETCH];
+	unsigned int n;
+
+	lock_acquire(&c->lock);
+	n = transfer_take_idle(&c->transfer, ptrs, FETCH, all);
+	if (n)
+		return_to_spans(c, ptrs, n, &r);
+	lock_release(&c->lock);
+	reap(&r);
+	if (n)
+		daemon_note_free(n);
+	return n;
+}
+
+/* Others may be filling them meanwhile: once. */
+void central_return_waiting(void)
+{
+	for (unsigned int cls = 1; cls < NR_CLASSES; cls++)
+		for (unsigned int n = 0; n < TRANSFER_SLOTS; n += FETCH)
+			if (!central_return_idle(cls, true))
+				break;
 }
 
 /* What the mesher needs */

@@ -5,6 +5,9 @@
  * they are. Thread caches refill from here in batches, fullest span first, from a
  * random slot on, and return slots in batches; the mesher isolates sparse spans.
  *
+ * What comes back in batches may wait in the class's transfer cache first, where the next
+ * refill finds it.
+ *
  * One lock per class. A slot that a thread cache holds counts as in use.
  */
 #ifndef MESH_CENTRAL_H
@@ -13,6 +16,7 @@
 #include "lock.h"
 #include "sizeclass.h"
 #include "span.h"
+#include "transfer.h"
 
 /* Partial lists per class: list i holds groups that are i/8 to (i + 1)/8 full. */
 #define CENTRAL_LISTS	8
@@ -28,10 +32,11 @@
  *	list in @partial; fits 32 bits because a full group is on no list
  * @partial: groups with free slots
  * @meshing: groups isolated for the mesher
+ * @transfer: slots that came back and belong to no span's free ones yet
  * @rng: state of the generator of random slots
  * @nr_spans: spans of the class, members of mesh groups included
  * @nr_groups: mesh groups, groups of one included: physical spans
- * @nr_live: slots in use, those in thread caches included
+ * @nr_live: slots in use, those in thread caches and in @transfer included
  * @nr_refills: batches handed out
  * @nr_returns: batches taken back
  */
@@ -41,6 +46,7 @@ struct central {
 	uint32_t list_magic;
 	struct span_list partial[CENTRAL_LISTS];
 	struct span_list meshing;
+	struct transfer transfer;
 	uint64_t rng;
 	size_t nr_spans;
 	size_t nr_groups;
@@ -72,6 +78,33 @@ unsigned int central_refill(unsigned int cls, void **out, unsigned int nr);
  * An address that is not a slot in use is reported, and the program aborted.
  */
 void central_return(unsigned int cls, void *const *ptrs, unsigned int nr);
+
+/**
+ * central_return_soon() - take back slots that may be wanted again soon
+ * @cls: size class of every one
+ * @ptrs: addresses as handed out
+ * @nr: their number
+ *
+ * As central_return(), but they may wait in the transfer cache first, and addresses are looked
+ * at when they leave it for their spans, if they do.
+ */
+void central_return_soon(unsigned int cls, void *const *ptrs, unsigned int nr);
+
+/**
+ * central_return_idle() - empty a transfer cache of what nobody wants
+ * @cls: size class
+ * @all: of everything, not only of what was not wanted since the last call
+ *
+ * The daemon holds the mesh lock meanwhile.
+ *
+ * Return: slots that went back to their spans, a bounded number. 0 when there are no more.
+ */
+unsigned int central_return_idle(unsigned int cls, bool all);
+
+/**
+ * central_return_waiting() - empty all transfer caches
+ */
+void central_return_waiting(void);
 
 /**
  * central_must_have() - abort unless an address is a slot in use, as central_return() does

@@ -7,6 +7,7 @@
 #include <malloc.h>
 #include <stdio.h>
 
+#include "central.h"
 #include "daemon.h"
 #include "init.h"
 #include "pageheap.h"
@@ -14,8 +15,8 @@
 #include "tcache.h"
 
 /*
- * The calling thread's cache goes back to the spans first, so that they can be
- * meshed; what the daemon leaves is purged here.
+ * The calling thread's cache and the transfer caches go back to the spans first, so that
+ * they can be meshed; what the daemon leaves is purged here.
  */
 MESH_EXPORT int malloc_trim(size_t pad)
 {
@@ -26,6 +27,7 @@ MESH_EXPORT int malloc_trim(size_t pad)
 	if (!heap_init())
 		return 0;
 	tcache_flush();
+	central_return_waiting();
 	meshed = daemon_trim();
 	pages = pageheap_purge(&heap_arena, SIZE_MAX);
 	pages += pageheap_purge(&heap_anon, SIZE_MAX);

@@ -8,6 +8,7 @@
 #include <malloc.h>
 #include <string.h>
 
+#include "central.h"
 #include "init.h"
 #include "mesh.h"
 #include "mesher.h"
@@ -48,6 +49,7 @@ static void compact(void)
 static void scavenge(void)
 {
 	tcache_flush();
+	central_return_waiting();
 	pageheap_purge(&heap_arena, SIZE_MAX);
 	pageheap_purge(&heap_anon, SIZE_MAX);
 }

@@ -11,9 +11,9 @@
  * done as well the daemon dozes until about a 64th of the heap has been freed or a
  * trim is asked for.
  *
- * Caches of idle threads are emptied (park.c): they are looked at every second, and less
- * and less often, down to every two minutes, once nothing is freed any more. If much comes
- * out of them it is like any other memory that was freed.
+ * Caches of idle threads are emptied (park.c), and transfer caches of what nobody wants: they
+ * are looked at every second, and less and less often, down to every two minutes, once nothing
+ * is freed any more. If much comes out of them it is like any other memory that was freed.
  *
  * Memory is short, says the kernel (pressure.c): at once all free runs are given back and,
  * unless all is settled, a pass is made. Not again for a while, so that programs that all
@@ -61,7 +61,7 @@
 /* Passes that a trim makes at most. */
 #define TRIM_PASSES	16
 
-/* Between two looks at the caches of threads. */
+/* Between two looks at the caches. */
 #define FIRST_LOOK	SECOND
 #define LONGEST_LOOK	(128 * SECOND)
 
@@ -111,7 +111,7 @@ struct aging {
  * @refused: the last pass was refused more than next to nothing
  * @renewed: spans merged anew before it
  * @can_park: caches of idle threads can be emptied
- * @look_at: when the caches of threads are looked at
+ * @look_at: when the caches are looked at
  * @look_pause: time until the look after that
  * @ages: dirty pages
  */
@@ -303,12 +303,13 @@ static uint64_t longest_doze(struct pace *p)
 	return os_now_ns() + p->doze;
 }
 
-/* Take back what idle threads have in their caches. */
-static void look(struct pace *p)
+/* Take back what idle threads have in their caches, and what waits for somebody to want it. */
+static void look(struct pace *p, bool all)
 {
 	if (p->can_park)
 		mesh_stat_add(&mesh_stats.taken_back, park_idle());
-	p->look_at = p->can_park ? os_now_ns() + p->look_pause : LOOP_FOREVER;
+	mesh_stat_add(&mesh_stats.taken_back, park_transfers(all));
+	p->look_at = os_now_ns() + p->look_pause;
 }
 
 static void look_if_due(struct pace *p)
@@ -319,7 +320,7 @@ static void look_if_due(struct pace *p)
 		p->look_pause = FIRST_LOOK;
 	else if (p->look_pause < LONGEST_LOOK)
 		p->look_pause *= 2;
-	look(p);
+	look(p, false);
 }
 
 /* Threads do something again. */
@@ -328,7 +329,7 @@ static void look_soon(struct pace *p)
 	uint64_t soon = os_now_ns() + FIRST_LOOK;
 
 	p->look_pause = FIRST_LOOK;
-	if (p->can_park && soon < p->look_at)
+	if (soon < p->look_at)
 		p->look_at = soon;
 }
 
@@ -456,7 +457,7 @@ static void trim(struct pace *p)
 	uint32_t asked = daemon_trims_asked();
 	unsigned int i;
 
-	look(p);
+	look(p, true);
 	p->frees = atomic_load(&daemon_frees);
 	p->poor = SETTLED;
 	for (i = 0; p->can_mesh && i < TRIM_PASSES && !quitting(p); i++)
@@ -475,7 +476,7 @@ static void relieve(struct pace *p)
 
 	p->pressed = false;
 	mesh_stat_add(&mesh_stats.pressed, 1);
-	look(p);
+	look(p, true);
 	if (options.freephys) {
 		mesher_purge(&heap_arena, p->ops, p->loop, SIZE_MAX);
 		mesher_purge(&heap_anon, p->ops, p->loop, SIZE_MAX);
@@ -545,8 +546,6 @@ void pace_run(int kick_fd)
 	watch_pressure(&p);
 	open_loop(&p);
 	p.can_park = open_park();
-	if (!p.can_park)
-		p.look_at = LOOP_FOREVER;
 	p.opened = p.ops->mesh_open && p.ops->mesh_open() == 0;
 	p.can_mesh = p.opened;
 	purge_later(p.opened && p.ops->merged);

@@ -252,6 +252,34 @@ size_t park_idle(void)
 	return taken;
 }
 
+/* Forks wait while slots are on their way from one list to another. */
+static unsigned int take_waiting(unsigned int cls, bool all)
+{
+	unsigned int n;
+
+	forbid_forks();
+	n = central_return_idle(cls, all);
+	allow_forks();
+	return n;
+}
+
+/* Others may be filling them meanwhile, so there is an end to it. */
+size_t park_transfers(bool all)
+{
+	size_t taken = 0;
+
+	for (unsigned int cls = 1; cls < NR_CLASSES; cls++) {
+		unsigned int n, sum = 0;
+
+		do {
+			n = take_waiting(cls, all);
+			sum += n;
+		} while (n && sum < TRANSFER_SLOTS);
+		taken += sum;
+	}
+	return taken;
+}
+
 void unpark(struct tcache *tc)
 {
 	for (unsigned int cls = 1; cls < NR_CLASSES; cls++) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* SPDX-FileCopyrightText: The Mesh authors */
 /*
- * park.h: taking back what threads that sleep have in their caches.
+ * park.h: taking back what is in caches and not wanted.
  */
 #ifndef MESH_PARK_H
 #define MESH_PARK_H
@@ -26,7 +26,17 @@ int park_open(void);
 size_t park_idle(void);
 
 /**
- * park_abandon() - give up what the calling thread holds if it is in park_idle()
+ * park_transfers() - take back what is in transfer caches and was not wanted since the last call
+ * @all: take everything
+ *
+ * The daemon's.
+ *
+ * Return: slots that went back to the spans.
+ */
+size_t park_transfers(bool all);
+
+/**
+ * park_abandon() - give up what the calling thread holds if it is in one of these
  *
  * It has found a double free there, and a handler of the program's may allocate or fork.
  */

@@ -17,6 +17,7 @@ static void collect_class(struct class_stats *out, struct central *c)
 	out->spans = c->nr_spans;
 	out->groups = c->nr_groups;
 	out->live = c->nr_live;
+	out->cached = c->transfer.nr;
 	out->refills = c->nr_refills;
 	out->returns = c->nr_returns;
 	lock_release(&c->lock);
@@ -58,6 +59,7 @@ void stats_collect(struct stats *s)
 	s->threads = tcache_count(cached);
 	for (unsigned int cls = 1; cls < NR_CLASSES; cls++) {
 		collect_class(&s->classes[cls], &centrals[cls]);
+		cached[cls] += s->classes[cls].cached;
 		s->classes[cls].cached = min_size(cached[cls], s->classes[cls].live);
 		sum_class(s, cls);
 	}
@@ -127,7 +129,7 @@ static void text_spans(struct text *t, const struct stats *s)
 {
 	text_printf(t, "spans, bytes\n");
 	text_line(t, "slots of the program", s->slots_used);
-	text_line(t, "+ slots in thread caches", s->slots_cached);
+	text_line(t, "+ slots in caches", s->slots_cached);
 	text_line(t, "+ free slots", s->slots_free);
 	text_line(t, "+ ends of spans", s->slots_waste);
 	text_line(t, "= spans", s->span_bytes);

@@ -20,7 +20,7 @@
  * @spans: spans, by their virtual pages
  * @groups: mesh groups: spans, by their physical pages
  * @live: slots in use, those in thread caches included
- * @cached: slots in thread caches
+ * @cached: slots in thread caches and transfer caches
  * @refills: batches handed out
  * @returns: batches taken back
  */
@@ -62,7 +62,7 @@ struct heap_stats {
  * @span_bytes: virtual pages of all spans
  * @meshed: of these, pages that share the memory of another span
  * @slots_used: slots the program uses
- * @slots_cached: slots in thread caches
+ * @slots_cached: slots in thread caches and transfer caches
  * @slots_free: slots nobody uses
  * @slots_waste: rest of spans that are no multiple of their slot size
  * @large: large objects

@@ -424,7 +424,7 @@ static void flush_oldest(unsigned int cls, unsigned int nr)
 
 	if (!nr)
 		return;
-	central_return(cls, base, nr);
+	central_return_soon(cls, base, nr);
 	memmove(base, base + nr, (size_t)(bin->top - base - nr) * sizeof(void *));
 	bin->top -= nr;
 }

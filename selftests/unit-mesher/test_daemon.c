@@ -94,6 +94,10 @@ int pressure_open(void)
 
 /* Slots in the caches of threads that sleep, and whether the daemon may look there. */
 static atomic_uint cached;
+
+/* Slots in transfer caches that nobody wants, and that somebody may want. */
+static atomic_uint unwanted, wanted;
+
 static bool park_allowed = true;
 
 void tcache_forgo(void)
@@ -119,6 +123,17 @@ size_t park_idle(void)
 {
 	unsigned int n = atomic_exchange(&cached, 0);
 
+	if (n)
+		daemon_note_free(n);
+	return n;
+}
+
+size_t park_transfers(bool all)
+{
+	unsigned int n = atomic_exchange(&unwanted, 0);
+
+	if (all)
+		n += atomic_exchange(&wanted, 0);
 	if (n)
 		daemon_note_free(n);
 	return n;
@@ -283,6 +298,27 @@ static void caches_end_a_doze(void)
 	CHECK(mesh_stats.merged >= 700);
 	CHECK(mesh_stats.taken_back == 1001);
 	await_doze();
+}
+
+/* What waits in transfer caches comes back by itself, or when memory is asked for. */
+static void transfers_are_emptied(void)
+{
+	unsigned int i;
+
+	set_up();
+	park_allowed = false;
+	start();
+	await_doze();
+	add_spans(1000);
+	atomic_store(&wanted, 1);
+	atomic_store(&unwanted, 1000);
+	for (i = 0; i < 1000 && mesh_stats.merged < 700; i++)
+		usleep(10000);
+	CHECK(mesh_stats.merged >= 700);
+	CHECK(mesh_stats.taken_back == 1000);
+	daemon_trim();
+	CHECK(!atomic_load(&wanted));
+	CHECK(mesh_stats.taken_back == 1001);
 }
 
 static void dirty_runs_are_purged(void)
@@ -1116,6 +1152,7 @@ static const struct test_case cases[] = {
 	{ "idle_costs_nothing", idle_costs_nothing },
 	{ "frees_end_a_doze", frees_end_a_doze },
 	{ "caches_end_a_doze", caches_end_a_doze },
+	{ "transfers_are_emptied", transfers_are_emptied },
 	{ "dirty_runs_are_purged", dirty_runs_are_purged },
 	{ "trim_does_it_now", trim_does_it_now },
 	{ "trim_starts_a_daemon", trim_starts_a_daemon },

@@ -97,6 +97,8 @@ static unsigned long mesh_until_they_end(void)
 		merged += mesher_pass(&in_name, true).merged;
 		pageheap_purge(&heap_arena, 64);
 		pageheap_purge(&heap_anon, 64);
+		for (unsigned int cls = 1; cls < NR_CLASSES; cls++)
+			central_return_idle(cls, false);
 		count_everything();
 		sched_yield();
 	}
@@ -120,6 +122,7 @@ TEST(no_slot_has_two_owners)
 	for (unsigned int i = 0; i < OBJECTS; i++)
 		give(objects[i]);
 	tcache_flush();
+	central_return_waiting();
 	for (unsigned int cls = 1; cls < NR_CLASSES; cls++)
 		CHECK_EQ(centrals[cls].nr_live, 0);
 }
