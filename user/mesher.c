@@ -11,6 +11,11 @@
  *
  * Classes that yield little are skipped for a while, more often each time.
  *
+ * While the program is busy the daemon sleeps a little after every 50 us or so. A scheduler lets
+ * whoever runs go on until a tick, which is some milliseconds, and where no processor is idle a
+ * thread of the program would wait for so long. (sched_yield() does not help: who has slept is
+ * owed time.) Fork ends such a sleep.
+ *
  * Locks: the mesh lock is held for a step and is what fork waits for. The search
  * and the system calls are made with no other lock held: isolated groups keep
  * their members, and the only thing that can happen to them is that slots are
@@ -32,7 +37,7 @@
 
 /* Pairs found, and comparisons made, between two looks at whether somebody wants to fork. */
 #define FOUND	512
-#define BUDGET	200000
+#define BUDGET	50000
 
 /* Most pairs merged between two such looks. */
 #define SLICE	32
@@ -40,6 +45,10 @@
 /* Runs, and pages, purged together: fork waits. */
 #define PURGE_BATCH	64
 #define PURGE_PAGES	4096
+
+/* Nanoseconds that a gentle daemon works at least, and sleeps, by turns. */
+#define STRETCH		50000
+#define REST		100000
 
 /* Fewer merges than one in this many candidates are a poor yield. */
 #define POOR_YIELD	32
@@ -54,6 +63,9 @@ static struct lock mesh_lock = LOCK_INITIALIZER(LOCK_MESH);
 
 /* Threads that want to fork; a futex. */
 static _Atomic uint32_t forks_waiting;
+
+/* The daemon sleeps on it, with the mesh lock. */
+static atomic_bool resting;
 
 /* For classes with a poor yield: passes to skip, now and the next time. */
 static struct {
@@ -76,6 +88,10 @@ static struct scratch *scratch;
 /* Of the present step, under the mesh lock. */
 static uint64_t step_begun;
 static uint64_t last_checkpoint;
+
+/* The daemon's: whether it rests, and when it did last. */
+static bool gentle;
+static uint64_t last_rest;
 
 /**
  * struct step - the class that is being looked at
@@ -106,10 +122,28 @@ static void checkpoint(void)
 				      memory_order_relaxed);
 }
 
+/* The end of a stretch. No lock that malloc or free take is held. */
+static void rest_if_due(void)
+{
+	const struct timespec ts = { .tv_nsec = REST };
+	uint64_t begun;
+
+	checkpoint();
+	begun = last_checkpoint;
+	if (!gentle || begun - last_rest < STRETCH)
+		return;
+	/* mesher_fork_prepare() does it the other way round: one of the two notices */
+	atomic_store(&resting, true);
+	os_futex_wait(&forks_waiting, 0, &ts);
+	atomic_store(&resting, false);
+	last_rest = last_checkpoint = os_now_ns();
+	step_begun += last_rest - begun;
+}
+
 /* Is somebody waiting for the present step to end? */
 static bool must_stop(void)
 {
-	checkpoint();
+	rest_if_due();
 	return atomic_load_explicit(&forks_waiting, memory_order_relaxed) ||
 	       atomic_load_explicit(&mesher_quit, memory_order_relaxed);
 }
@@ -137,6 +171,7 @@ static void begin_step(void)
 {
 	mesher_lock();
 	step_begun = last_checkpoint = os_now_ns();
+	rest_if_due();
 }
 
 static void end_step(void)
@@ -144,6 +179,11 @@ static void end_step(void)
 	checkpoint();
 	mesh_stat_add(&mesh_stats.mesh_ns, last_checkpoint - step_begun);
 	mesher_unlock();
+}
+
+void mesher_set_gentle(bool on)
+{
+	gentle = on;
 }
 
 int mesher_open(void)
@@ -298,6 +338,7 @@ static unsigned int isolate(const struct step *st)
 	do {
 		some = central_isolate(st->cls, lists, scratch->cand + n, CHUNK);
 		n += some;
+		rest_if_due();
 	} while (some == CHUNK && n < SEARCH_MAX);
 	return n;
 }
@@ -306,8 +347,10 @@ static void put_back(unsigned int cls, unsigned int n)
 {
 	unsigned int i;
 
-	for (i = 0; i < n; i += CHUNK)
+	for (i = 0; i < n; i += CHUNK) {
 		central_putback(cls, scratch->cand + i, n - i < CHUNK ? n - i : CHUNK);
+		rest_if_due();
+	}
 }
 
 static unsigned int renew_group(const struct step *st, const struct span *head)
@@ -521,7 +564,9 @@ void mesher_purge_lost(struct pageheap *ph)
 
 void mesher_fork_prepare(void)
 {
-	atomic_fetch_add_explicit(&forks_waiting, 1, memory_order_relaxed);
+	atomic_fetch_add(&forks_waiting, 1);
+	if (atomic_load(&resting))
+		os_futex_wake(&forks_waiting, INT_MAX);
 	lock_acquire(&mesh_lock);
 }
 
@@ -541,5 +586,6 @@ void mesher_fork_child(bool held)
 	else
 		lock_fork_release(&mesh_lock);
 	atomic_store_explicit(&forks_waiting, 0, memory_order_relaxed);
+	atomic_store_explicit(&resting, false, memory_order_relaxed);
 	memset(&mesh_stats, 0, sizeof(mesh_stats));
 }

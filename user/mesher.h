@@ -59,6 +59,14 @@ struct mesh_outcome {
 int mesher_open(void);
 
 /**
+ * mesher_set_gentle() - shall the daemon sleep a little now and then?
+ * @on: yes, the program is busy
+ *
+ * The daemon's.
+ */
+void mesher_set_gentle(bool on);
+
+/**
  * mesher_pass() - look for pairs in every class and merge them
  * @ops: a backend whose mesh_open() has succeeded
  * @all: classes in which little was found of late are not skipped

@@ -106,7 +106,7 @@ struct aging {
  * @can_mesh: and merging has not come to an end since
  * @frees: daemon_frees when the last pass began
  * @poor: quiet passes in a row that found next to nothing
- * @spent: nanoseconds of the last pass
+ * @spent: nanoseconds of work in the last pass
  * @doze: longest doze
  * @refused: the last pass was refused more than next to nothing
  * @renewed: spans merged anew before it
@@ -395,8 +395,9 @@ static void mesh(struct pace *p, bool all)
 {
 	unsigned long frees = atomic_load(&daemon_frees);
 	bool quiet = frees == p->frees, good;
-	uint64_t begun = os_now_ns();
+	unsigned long spent = atomic_load(&mesh_stats.mesh_ns);
 
+	mesher_set_gentle(!quiet && !all);
 	if (p->poor >= SETTLED && !all && frees - p->frees < enough())
 		return;
 	p->frees = frees;
@@ -414,7 +415,7 @@ static void mesh(struct pace *p, bool all)
 		p->doze = 0;
 	if (quiet)
 		p->poor = good ? 0 : p->poor + 1;
-	p->spent = os_now_ns() - begun;
+	p->spent = atomic_load(&mesh_stats.mesh_ns) - spent;
 }
 
 /* Before the tidying: it can free what spans that are gone have shown. */
@@ -457,6 +458,7 @@ static void trim(struct pace *p)
 	uint32_t asked = daemon_trims_asked();
 	unsigned int i;
 
+	mesher_set_gentle(false);
 	look(p, true);
 	p->frees = atomic_load(&daemon_frees);
 	p->poor = SETTLED;

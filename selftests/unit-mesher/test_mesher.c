@@ -4,7 +4,9 @@
  * Passes over a fake heap: every request is checked by the fake backend, every
  * group afterwards, and the counters must add up.
  */
+#define _GNU_SOURCE
 #include <pthread.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "check.h"
@@ -142,12 +144,41 @@ static void poor_classes_are_skipped(void)
 	CHECK(mesher_pass(backend_current(), true).candidates == 100);
 }
 
+/* How often the thread has slept. */
+static long sleeps(void)
+{
+	struct rusage usage;
+
+	CHECK(!getrusage(RUSAGE_THREAD, &usage));
+	return usage.ru_nvcsw;
+}
+
+/* Many milliseconds of work: other threads may want the processor, or nobody does. */
+static void gentle_passes_rest(void)
+{
+	long before;
+
+	set_up();
+	add_spans(CLASS_512, 9000, 3);
+	before = sleeps();
+	CHECK(mesh_all() > 4500);
+	CHECK(sleeps() - before < 10);
+	add_spans(CLASS_256, 9000, 3);
+	mesher_set_gentle(true);
+	before = sleeps();
+	CHECK(mesh_all() > 4500);
+	CHECK(sleeps() - before >= 20);
+	CHECK(mesh_stats.longest_ns <= mesh_stats.mesh_ns);
+}
+
 static atomic_bool stop;
 
 static void *mesh_for_ever(void *unused)
 {
-	while (!atomic_load(&stop))
+	for (unsigned int i = 0; !atomic_load(&stop); i++) {
+		mesher_set_gentle(i % 2);
 		mesher_pass(backend_current(), true);
+	}
 	return unused;
 }
 
@@ -221,6 +252,7 @@ static const struct test_case cases[] = {
 	{ "nothing_but_refusals", nothing_but_refusals },
 	{ "full_spans_stay_alone", full_spans_stay_alone },
 	{ "poor_classes_are_skipped", poor_classes_are_skipped },
+	{ "gentle_passes_rest", gentle_passes_rest },
 	{ "fork_excludes_steps", fork_excludes_steps },
 	{ "purge_gives_everything_back", purge_gives_everything_back },
 	{ "purge_gives_up", purge_gives_up },
