@@ -425,6 +425,8 @@ static struct span *add_span(struct central *c)
 
 	lock_release(&c->lock);
 	s = alloc_span(c->cls);
+	if (unlikely(!s) && central_return_waiting())
+		s = alloc_span(c->cls);
 	if (s)
 		init_span(c, s);
 	lock_acquire(&c->lock);
@@ -633,12 +635,17 @@ unsigned int central_return_idle(unsigned int cls, bool all)
 }
 
 /* Others may be filling them meanwhile: once. */
-void central_return_waiting(void)
+bool central_return_waiting(void)
 {
+	bool any = false;
+
 	for (unsigned int cls = 1; cls < NR_CLASSES; cls++)
-		for (unsigned int n = 0; n < TRANSFER_SLOTS; n += FETCH)
+		for (unsigned int n = 0; n < TRANSFER_SLOTS; n += FETCH) {
 			if (!central_return_idle(cls, true))
 				break;
+			any = true;
+		}
+	return any;
 }
 
 /* What the mesher needs */

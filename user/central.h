@@ -103,8 +103,10 @@ unsigned int central_return_idle(unsigned int cls, bool all);
 
 /**
  * central_return_waiting() - empty all transfer caches
+ *
+ * Return: was there anything in them?
  */
-void central_return_waiting(void);
+bool central_return_waiting(void);
 
 /**
  * central_must_have() - abort unless an address is a slot in use, as central_return() does

@@ -150,14 +150,15 @@ static bool must_stop(void)
 
 /*
  * Take the mesh lock, but after those who want to fork: the lock is not fair,
- * and a pass takes it again and again.
+ * and a pass takes it again and again. Who is forking has it.
  */
 void mesher_lock(void)
 {
 	const struct timespec ts = { .tv_nsec = 10000000 };
 	uint32_t n;
 
-	while ((n = atomic_load_explicit(&forks_waiting, memory_order_relaxed)))
+	while (!lock_fork_owner &&
+	       (n = atomic_load_explicit(&forks_waiting, memory_order_relaxed)))
 		os_futex_wait(&forks_waiting, n, &ts);
 	lock_acquire(&mesh_lock);
 }

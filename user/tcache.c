@@ -48,6 +48,9 @@
 /* Caches, before they are searched for those of dead threads for the first time. */
 #define FIRST_SEARCH		64
 
+/* Caches without a thread that are kept, and as many as there are with one. */
+#define UNUSED_MIN		32
+
 /* An empty stack without room. */
 MESH_EARLY static void *no_slots[1];
 
@@ -69,6 +72,7 @@ MESH_EARLY struct lock tcache_lock = LOCK_INITIALIZER(LOCK_THREADS);
 MESH_EARLY struct tcache *tcache_live;
 MESH_EARLY static struct tcache *unused;
 MESH_EARLY static unsigned int nr_live;
+MESH_EARLY static unsigned int nr_unused;
 MESH_EARLY static unsigned int search_at;
 MESH_EARLY static pthread_key_t key;
 MESH_EARLY static bool have_key;
@@ -190,12 +194,40 @@ void tcache_rotate(void)
 	last->next = first;
 }
 
+static struct tcache *pop_unused(void)
+{
+	struct tcache *tc = unused;
+
+	if (tc) {
+		unused = tc->next;
+		nr_unused--;
+	}
+	return tc;
+}
+
+/*
+ * Where there are more of them than threads that may end and begin again, two go for each one
+ * that comes, so that nothing is left of a crowd of threads.
+ */
 static void put_unused(struct tcache *tc)
 {
+	struct tcache *surplus = NULL;
+
 	lock_acquire(&tcache_lock);
 	tc->next = unused;
 	unused = tc;
+	nr_unused++;
+	if (nr_unused > nr_live + UNUSED_MIN) {
+		surplus = pop_unused();
+		surplus->next = pop_unused();
+		surplus->next->next = NULL;
+	}
 	lock_release(&tcache_lock);
+	while (surplus) {
+		tc = surplus;
+		surplus = tc->next;
+		os_unmap(tc, tcache_bytes());
+	}
 }
 
 /*
@@ -252,10 +284,8 @@ static struct tcache *take_unused(void)
 	struct tcache *tc, *dead = NULL, *next;
 
 	lock_acquire(&tcache_lock);
-	tc = unused;
-	if (tc)
-		unused = tc->next;
-	else
+	tc = pop_unused();
+	if (!tc)
 		dead = search_dead();
 	lock_release(&tcache_lock);
 	if (!dead)
@@ -340,6 +370,7 @@ static void thread_exit(void *arg)
 	atomic_store_explicit(&tc->busy, false, memory_order_relaxed);
 	tcache_flush();
 	tcache = &tcache_dead;
+	own = NULL;
 	put_unused(tc);
 	daemon_thread_exit();
 }

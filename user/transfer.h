@@ -55,12 +55,23 @@ static inline void transfer_init(struct transfer *t, const struct sizeclass *sc)
 	t->max = (uint32_t)min_size(TRANSFER_BYTES / sc->size, TRANSFER_SLOTS);
 }
 
+/* Who has to decide before taking the lock reads these two without it. */
+static inline void transfer_set_nr(struct transfer *t, unsigned int nr)
+{
+	__atomic_store_n(&t->nr, nr, __ATOMIC_RELAXED);
+}
+
+static inline void transfer_set_open(struct transfer *t, bool open)
+{
+	__atomic_store_n(&t->open, open, __ATOMIC_RELAXED);
+}
+
 /* Without memory for the stack it stays closed. */
 static inline void transfer_open(struct transfer *t)
 {
 	if (!t->slots)
 		t->slots = os_map(round_up(t->max * sizeof(void *), PAGE_SIZE));
-	t->open = t->slots != NULL;
+	transfer_set_open(t, t->slots != NULL);
 }
 
 static inline void transfer_served(struct transfer *t, unsigned int nr)
@@ -82,7 +93,7 @@ static inline void transfer_turned_away(struct transfer *t, unsigned int nr)
 	if (t->score < least)
 		t->score = least;
 	if (t->score < 0)
-		t->open = false;
+		transfer_set_open(t, false);
 }
 
 /**
@@ -102,7 +113,7 @@ static inline unsigned int transfer_get(struct transfer *t, void **out, unsigned
 	transfer_served(t, could);
 	if (!n)
 		return 0;
-	t->nr -= n;
+	transfer_set_nr(t, t->nr - n);
 	if (t->nr < t->idle)
 		t->idle = t->nr;
 	memcpy(out, t->slots + t->nr, n * sizeof(*out));
@@ -133,7 +144,7 @@ static inline bool transfer_put(struct transfer *t, void *const *ptrs, unsigned 
 	if (!transfer_has_room(t, nr))
 		return false;
 	memcpy(t->slots + t->nr, ptrs, nr * sizeof(*ptrs));
-	t->nr += nr;
+	transfer_set_nr(t, t->nr + nr);
 	return true;
 }
 
@@ -151,7 +162,7 @@ static inline unsigned int transfer_take_idle(struct transfer *t, void **out, un
 {
 	unsigned int n = (unsigned int)min_size(nr, all ? t->nr : t->idle);
 
-	t->nr -= n;
+	transfer_set_nr(t, t->nr - n);
 	t->idle = n ? t->idle - (uint32_t)min_size(n, t->idle) : t->nr;
 	t->would = t->nr;
 	if (n)

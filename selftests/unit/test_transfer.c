@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* SPDX-FileCopyrightText: The Mesh authors */
 /* Transfer caches: when they are open, what comes out of them, and what leaves unasked. */
+#include <sys/resource.h>
+
 #include "central.h"
 #include "pageheap.h"
 #include "stats.h"
@@ -169,6 +171,30 @@ TEST(counted_as_cached)
 	free(s);
 }
 
+/* Pages of free slots serve other classes before anybody is told that there is no memory. */
+TEST(last_resort)
+{
+	const struct rlimit none = { 0 };
+	void *p[TRANSFER_BYTES / 8192], *q;
+	unsigned int medium, nr = ARRAY_SIZE(p), after = 0;
+	struct transfer *t;
+
+	unit_heap();
+	medium = sizeclass_of(8192);
+	t = &centrals[medium].transfer;
+	for (unsigned int i = 0; i < 8; i++) {
+		CHECK_EQ(central_refill(medium, p, nr), nr);
+		central_return_soon(medium, p, nr);
+	}
+	CHECK_EQ(t->nr, nr);
+	CHECK(!setrlimit(RLIMIT_AS, &none));
+	while (t->nr)
+		CHECK_EQ(central_refill(sizeclass_of(16384), &q, 1), 1);
+	while (central_refill(sizeclass_of(16384), &q, 1))
+		after++;
+	CHECK(after > 8);
+}
+
 static void free_twice(void)
 {
 	void *p[BATCH];
@@ -195,4 +221,4 @@ TEST(double_free)
 }
 
 UNIT_MAIN(UNIT(closed_at_first), UNIT(last_in_first_out), UNIT(a_few), UNIT(closes),
-	  UNIT(idle_slots_leave), UNIT(counted_as_cached), UNIT(double_free))
+	  UNIT(idle_slots_leave), UNIT(counted_as_cached), UNIT(last_resort), UNIT(double_free))
