@@ -55,7 +55,7 @@ thread_sanitizer()
 
 	cmake -S "$top" -B "$build/sanitize-thread" -DMESH_SANITIZE=thread &&
 		cmake --build "$build/sanitize-thread" -j "$(nproc)" --target unit-tests || return 1
-	for test in races lock central pageheap; do
+	for test in races lock central pageheap tcache transfer; do
 		TSAN_OPTIONS=suppressions=$top/selftests/unit/tsan.supp setarch -R \
 			"$build/sanitize-thread/selftests/unit/unit-$test" || return 1
 	done
