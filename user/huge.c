@@ -10,7 +10,6 @@
 
 #include "huge.h"
 #include "lock.h"
-#include "message.h"
 #include "os.h"
 
 #define TABLE_MIN	256	/* entries, one page */
@@ -152,7 +151,7 @@ size_t huge_size(const void *p)
 }
 
 /* The entry goes first: the address may be mapped again at once. */
-void huge_free(void *p)
+bool huge_free(void *p)
 {
 	struct entry *e;
 	size_t len = 0;
@@ -165,10 +164,11 @@ void huge_free(void *p)
 	}
 	lock_release(&lock);
 	if (!e)
-		fatal("free of %p: not an address that malloc has returned", p);
+		return false;
 	/* The hole would be a mapping too many: then it is the address that is lost. */
 	if (os_unmap(p, len))
 		os_madvise(p, len, MADV_DONTNEED);
+	return true;
 }
 
 /* The lock is held across the system call: nobody may see the old address. */

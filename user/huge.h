@@ -7,6 +7,8 @@
 #ifndef MESH_HUGE_H
 #define MESH_HUGE_H
 
+#include <stdbool.h>
+
 #include "compiler.h"
 
 /**
@@ -28,9 +30,11 @@ size_t huge_size(const void *p);
 
 /**
  * huge_free() - unmap an object
- * @p: any address; the program is aborted when no huge object starts there
+ * @p: any address
+ *
+ * Return: did a huge object start there?
  */
-void huge_free(void *p);
+bool huge_free(void *p);
 
 /**
  * huge_realloc() - change an object's size, moving its pages if need be

@@ -19,6 +19,7 @@
 #include "central.h"
 #include "check.h"
 #include "daemon.h"
+#include "foreign.h"
 #include "huge.h"
 #include "init.h"
 #include "large.h"
@@ -59,13 +60,22 @@ MESH_NOINLINE void *alloc_slow(size_t size)
 	return p ? p : no_memory();
 }
 
+static void free_foreign(void *p)
+{
+	const struct foreign *f = foreign_malloc();
+
+	if (!f)
+		fatal("free of %p: not an address that malloc has returned", p);
+	f->free(p);
+}
+
 /* A page without slots, or no page of ours. */
 static void free_other(void *p)
 {
 	if (region_has_page(region_page(p)))
 		large_free(p);
-	else
-		huge_free(p);
+	else if (!huge_free(p))
+		free_foreign(p);
 }
 
 MESH_NOINLINE void free_slow(void *p)
@@ -143,19 +153,26 @@ MESH_EXPORT void *calloc(size_t n, size_t size)
 	return alloc_zero_large(bytes);
 }
 
-static size_t size_of_other(const void *p)
+static size_t size_of_foreign(void *p)
+{
+	const struct foreign *f = foreign_malloc();
+
+	if (!f)
+		fatal("%p is not an address that malloc has returned", p);
+	return f->usable_size(p);
+}
+
+static size_t size_of_other(void *p)
 {
 	size_t size;
 
 	if (region_has_page(region_page(p)))
 		return large_size(large_span(p));
 	size = huge_size(p);
-	if (!size)
-		fatal("%p is not an address that malloc has returned", p);
-	return size;
+	return size ? size : size_of_foreign(p);
 }
 
-static size_t size_of(const void *p)
+static size_t size_of(void *p)
 {
 	unsigned int cls = class_of(p);
 
@@ -213,6 +230,12 @@ static bool fits(size_t old_size, size_t size)
 	return size <= old_size && size >= old_size / 2 && likely(!options.check);
 }
 
+/* Objects of another malloc stay its own: only it may know all that there is to them. */
+static bool is_foreign(const void *p)
+{
+	return !region_has_page(region_page(p)) && !huge_size(p) && foreign_malloc();
+}
+
 MESH_EXPORT void *realloc(void *p, size_t size)
 {
 	size_t old_size;
@@ -220,6 +243,8 @@ MESH_EXPORT void *realloc(void *p, size_t size)
 
 	if (!p)
 		return alloc(size);
+	if (unlikely(is_foreign(p)))
+		return foreign_malloc()->realloc(p, size);
 	if (unlikely(size == 0)) {
 		release(p);
 		return NULL;

@@ -86,16 +86,11 @@ TEST(memory_comes_back_without_mappings)
 	huge_free(p[2]);
 }
 
-static void wild(void)
-{
-	huge_free((void *)0x1000);
-}
-
-TEST(wild_free_aborts)
+TEST(wild_addresses)
 {
 	CHECK_EQ(huge_size((void *)0x1000), 0);
-	unit_must_abort(wild, "free of 0x1000: not an address that malloc has returned");
+	CHECK(!huge_free((void *)0x1000));
 }
 
 UNIT_MAIN(UNIT(many), UNIT(alignment), UNIT(reallocation_keeps_contents),
-	  UNIT(memory_comes_back_without_mappings), UNIT(wild_free_aborts))
+	  UNIT(memory_comes_back_without_mappings), UNIT(wild_addresses))
