@@ -470,15 +470,14 @@ _Noreturn MESH_COLD static void bad_return(struct central *c, const void *p,
 					   const struct span *s)
 {
 	const struct sizeclass *sc = &sizeclasses[c->cls];
-	size_t slot = sc->slots;
-	bool whole = slot_at(sc, (size_t)((const char *)p - span_addr(s)), &slot);
 	bool ours = s->cls == c->cls;
+	bool slot = slot_at(sc, (size_t)((const char *)p - span_addr(s))) < sc->slots;
 
 	lock_release(&c->lock);
 	park_abandon();
 	if (!ours)
 		fatal("double free of %p: its page has been given back since", p);
-	if (!whole || slot >= sc->slots)
+	if (!slot)
 		fatal("free of %p: not the start of an object of %u bytes", p, sc->size);
 	fatal("double free of %p, an object of %u bytes", p, sc->size);
 }

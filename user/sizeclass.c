@@ -7,11 +7,15 @@
 #include "sizeclass.h"
 #include "span.h"
 
-#define MAGIC(size)	(UINT64_MAX / (size) + 1)
+/* By Newton's method: each step doubles the bits that are right, 5 at first. */
+#define FIRST(odd)		(3 * (uint64_t)(odd) ^ 2)
+#define STEP(odd, x)		((x) * (2 - (uint64_t)(odd) * (x)))
+#define INVERSE(odd)		STEP(odd, STEP(odd, STEP(odd, STEP(odd, FIRST(odd)))))
+#define SHIFT(size)		__builtin_ctz(size)
 
 const struct sizeclass sizeclasses[NR_CLASSES] = {
 #define CLASS(size, pages, slots) \
-	[CLASS_##size] = { size, pages, slots, MAGIC(size) },
+	[CLASS_##size] = { size, slots, pages, SHIFT(size), INVERSE((size) >> SHIFT(size)) },
 #define SMALL	CLASS
 #define MEDIUM	CLASS
 #include "sizeclass.def"

@@ -35,15 +35,17 @@ enum {
 /**
  * struct sizeclass - one size class
  * @size: bytes in a slot
- * @pages: pages in a span
  * @slots: slots in a span
- * @magic: 2^64 / size, rounded up
+ * @pages: pages in a span
+ * @shift: how often 2 divides the size
+ * @inverse: of what is left of the size then, modulo 2^64
  */
 struct sizeclass {
 	uint32_t size;
-	uint16_t pages;
 	uint16_t slots;
-	uint64_t magic;
+	uint8_t pages;
+	uint8_t shift;
+	uint64_t inverse;
 };
 
 extern const struct sizeclass sizeclasses[NR_CLASSES];
@@ -65,23 +67,22 @@ static inline unsigned int sizeclass_of(size_t size)
 }
 
 /**
- * slot_at() - divide by the size of a class
+ * slot_at() - divide by the size of a class, exactly
  * @sc: class
  * @offset: bytes into a span
- * @slot: set to the slot that is there; for a negative offset, to one that no span has
  *
- * The upper half of the product is the quotient. The lower half tells whether there is a
- * remainder (Lemire, Kaser and Kurz, "Faster remainder by direct computation", 2019): one
- * more byte adds the magic number.
+ * A multiple of an odd number times that number's inverse is the quotient, and so much for
+ * whatever else: the product is different for each factor, and the small ones are taken. To
+ * rotate instead of to shift adds to that the remainder of the division by a power of two
+ * (Granlund and Montgomery, "Division by Invariant Integers using Multiplication", 1994).
  *
- * Return: does the slot start there?
+ * Return: the slot that starts there; if none does, a number that no slot has.
  */
-static inline bool slot_at(const struct sizeclass *sc, size_t offset, size_t *slot)
+static inline size_t slot_at(const struct sizeclass *sc, size_t offset)
 {
-	__extension__ unsigned __int128 product = (unsigned __int128)offset * sc->magic;
+	uint64_t product = offset * sc->inverse;
 
-	*slot = (size_t)(product >> 64);
-	return likely((uint64_t)product < sc->magic);
+	return product >> sc->shift | product << (-sc->shift & 63);
 }
 
 /**

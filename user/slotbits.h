@@ -76,13 +76,12 @@ static inline unsigned int take_word(struct span *s, const struct sizeclass *sc,
 	return n;
 }
 
-/* Is @p in use? Offsets in the tail of a span belong to a slot that never is. */
+/* Is @p a slot in use? */
 static inline bool slot_in_use(const struct span *s, const struct sizeclass *sc, const void *p)
 {
-	size_t slot;
+	size_t slot = slot_at(sc, (size_t)((const char *)p - span_addr(s)));
 
-	return slot_at(sc, (size_t)((const char *)p - span_addr(s)), &slot) &&
-	       s->own[slot / 64] >> slot % 64 & 1;
+	return slot < sc->slots && s->own[slot / 64] >> slot % 64 & 1;
 }
 
 /*
@@ -97,10 +96,9 @@ static inline unsigned int clear_word(uint64_t *own, const struct sizeclass *sc,
 	unsigned int n;
 
 	for (n = 0; n < nr; n++) {
-		size_t slot;
-		bool whole = slot_at(sc, (size_t)((const char *)ptrs[n] - start), &slot);
+		size_t slot = slot_at(sc, (size_t)((const char *)ptrs[n] - start));
 
-		if (slot >= 64 || !whole || !(bits >> slot & 1))
+		if (slot >= 64 || !(bits >> slot & 1))
 			break;
 		bits ^= 1ULL << slot;
 	}
@@ -117,7 +115,7 @@ static inline unsigned int clear_any(struct span *s, const struct sizeclass *sc,
 	unsigned int n = 0, some;
 
 	while (n < nr) {
-		slot_at(sc, (size_t)((const char *)ptrs[n] - start), &slot);
+		slot = slot_at(sc, (size_t)((const char *)ptrs[n] - start));
 		if (slot >= sc->slots)
 			break;
 		word = slot / 64;
@@ -154,8 +152,8 @@ static inline unsigned int clear_row(struct span *s, const struct sizeclass *sc,
 	size_t slot, n, most;
 	uint64_t mask;
 
-	if (!slot_at(sc, (size_t)((char *)ptrs[0] - span_addr(s)), &slot) ||
-	    slot >= sc->slots)
+	slot = slot_at(sc, (size_t)((char *)ptrs[0] - span_addr(s)));
+	if (slot >= sc->slots)
 		return 0;
 	low = slot % 64;
 	most = min_size(nr, step > 0 ? 64 - low : low + 1);
