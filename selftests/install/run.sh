@@ -44,6 +44,12 @@ program_runs()
 	LD_LIBRARY_PATH=$(dirname "$(find "$root" -name libmesh.so)") "$root/linked"
 }
 
+# The first line of its statistics has the version by which pkg-config knows it.
+version_is_told()
+{
+	MESH_STATS=1 program_runs 2>&1 | grep -q -F " version $(flags --modversion),"
+}
+
 project_links()
 {
 	cmake -S "$here" -B "$root/project" -DCMAKE_PREFIX_PATH="$(dirname "$(find "$root" \
@@ -109,6 +115,7 @@ echo 'TAP version 13'
 check 'the library installs, and nothing of the module without being asked' library_installs
 check 'a program links by what pkg-config says' program_links
 check 'it runs, with the malloc of the library' program_runs
+check 'it tells its version' version_is_told
 check 'a project finds it by find_package(), and runs with it' project_links
 check 'the headers are good C' header_compiles cc -std=c99 -x c
 check 'the headers are good C++' header_compiles c++ -std=c++11 -x c++
