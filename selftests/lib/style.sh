@@ -88,13 +88,14 @@ check_shell()
 # Trailing blanks, missing newlines at the end, lines that are too long.
 check_whitespace()
 {
-	files | grep -E '\.([chS]|cc|cpp|sh|def|txt|rst|md)$|/(run|init|Makefile|Kbuild)$' |
+	files | grep -E '\.([ch]|cc|sh|py|def|txt|rst|md)$|(^|/)(run|init|Makefile|Kbuild)$' |
 		grep -v -E '^LICENSES/' | while read -r file; do
 		grep -n -H -E '[[:blank:]]$' "$file" | sed 's/:[^:]*$/: trailing blank/'
 		[ -z "$(tail -c 1 "$file")" ] || echo "$file: no newline at the end"
 	done
 	# A tab is eight columns. Formats of tracepoints cannot be broken into lines.
-	files | grep -E '\.(c|h|cc|sh)$' | while read -r file; do
+	files | grep -E '\.([ch]|cc|sh|py|def|txt)$|(^|/)(run|init|Makefile|Kbuild)$' |
+		grep -v -E '^LICENSES/' | while read -r file; do
 		expand "$file" | awk -v file="$file" '
 			length > 100 && !/TP_printk\("/ {
 				print file ":" NR ": " length " columns" }'
