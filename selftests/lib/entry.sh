@@ -105,6 +105,11 @@ build_kmod=$top/selftests/vm/build-kmod.sh
 fake_headers
 echo 'TAP version 13'
 check 'an unknown command' says 'usage: ./run COMMAND' 2 "$top/run" nonsense
+for command in deps build test check bench demo vm shell; do
+	check "./run $command --help" says "${command/shell/vm}" 0 "$top/run" "$command" --help
+done
+check 'an argument where none is taken' says 'takes no arguments: x' 1 "$top/run" check x
+check 'an option that is not there' says 'there is no option --x' 2 "$top/run" vm --x true
 check 'an unknown suite' says 'no suite nonsense; there are: style' 1 "$top/run" test nonsense
 check 'an option without its value' says '--kernel wants a value' 1 "$top/run" vm --kernel
 check 'packages are missing, and nobody may install them' poor_machine
