@@ -111,6 +111,9 @@ done
 check 'an argument where none is taken' says 'takes no arguments: x' 1 "$top/run" check x
 check 'an option that is not there' says 'there is no option --x' 2 "$top/run" vm --x true
 check 'an unknown suite' says 'no suite nonsense; there are: style' 1 "$top/run" test nonsense
+check 'a kernel that is built anyway' says 'debug and kcsan, not 6.12' 1 "$top/run" build 6.12
+check 'a place that cannot be written to' says 'MESH_BUILD=DIR' 1 \
+	env MESH_BUILD=/proc/mesh "$top/run" build
 check 'an option without its value' says '--kernel wants a value' 1 "$top/run" vm --kernel
 check 'packages are missing, and nobody may install them' poor_machine
 check 'a second build in the same directory' second_build
