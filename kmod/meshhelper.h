@@ -353,7 +353,6 @@ void mh_drain_local(void);
 void mh_drain(void);
 
 /* remove.c: giving pages back */
-void mh_free_slots(struct mh_arena *arena, pgoff_t first, pgoff_t end);
 int mh_remove_unmapped(struct mh_arena *arena, pgoff_t first, pgoff_t end);
 long mh_fallocate(struct file *file, int mode, loff_t offset, loff_t len);
 

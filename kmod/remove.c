@@ -77,7 +77,7 @@ static void mh_wait_for_faults(struct mh_arena *arena, pgoff_t first, pgoff_t en
  *
  * Context: arena->lock held; no page table entry shows the slots, and none can.
  */
-void mh_free_slots(struct mh_arena *arena, pgoff_t first, pgoff_t end)
+static void mh_free_slots(struct mh_arena *arena, pgoff_t first, pgoff_t end)
 {
 	unsigned long slot;
 	void *entry;

@@ -116,7 +116,7 @@ static const char *parse_conv(const char *f, struct conv *c)
 	return f;
 }
 
-void text_vprintf(struct text *t, const char *f, va_list ap)
+static void text_vprintf(struct text *t, const char *f, va_list ap)
 {
 	struct conv c;
 

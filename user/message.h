@@ -31,7 +31,6 @@ struct text {
 };
 
 void text_printf(struct text *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-void text_vprintf(struct text *t, const char *fmt, va_list ap);
 void text_flush(struct text *t);
 
 /* Set by a thread whose descriptor 2 is not the standard error of the process. */

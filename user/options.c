@@ -106,6 +106,42 @@ static bool starts_with(const char *s, const char *start)
 	return true;
 }
 
+static bool is_option(const char *entry)
+{
+#define OPTION_UINT(field, name, def, min, max, help) \
+	if (value_of(entry, name)) \
+		return true;
+#define OPTION_ENUM(field, name, def, words, help) \
+	if (value_of(entry, name)) \
+		return true;
+#include "options.def"
+#undef OPTION_UINT
+#undef OPTION_ENUM
+	return false;
+}
+
+/* The name only: whose variable it is, and how secret, is not known. */
+static void name_unknown(const char *entry)
+{
+	char name[64];
+	size_t len = 0;
+
+	while (entry[len] && entry[len] != '=' && len < sizeof(name) - 1) {
+		name[len] = entry[len];
+		len++;
+	}
+	name[len] = '\0';
+	verbose("ignoring %s: there is no such option", name);
+}
+
+/* Misspelt, most likely; or that of other software, which only MESH_VERBOSE=1 lets be named. */
+static void name_all_unknown(char *const *envp)
+{
+	for (; envp && *envp; envp++)
+		if (starts_with(*envp, "MESH_") && !is_option(*envp))
+			name_unknown(*envp);
+}
+
 /* Valgrind preloads something of its own into what it runs. */
 static bool is_valgrind(const char *entry)
 {
@@ -131,12 +167,14 @@ void options_init(char *const *envp)
 {
 	bool valgrind = false;
 
-	for (; envp && *envp; envp++) {
-		if (**envp == 'M')
-			set_option(*envp);
-		else if (**envp == 'L')
-			valgrind |= is_valgrind(*envp);
+	for (char *const *e = envp; e && *e; e++) {
+		if (**e == 'M')
+			set_option(*e);
+		else if (**e == 'L')
+			valgrind |= is_valgrind(*e);
 	}
+	if (options.verbose)
+		name_all_unknown(envp);
 	if (valgrind)
 		init_in_valgrind();
 	if (!options.background)

@@ -37,7 +37,8 @@ extern struct options options;
  * options_init() - read what is ours from an environment
  * @envp: NAME=value strings, NULL-terminated, or NULL
  *
- * A value that makes no sense is reported in one line; the default stands.
+ * A value that makes no sense is reported in one line; the default stands. With MESH_VERBOSE=1
+ * so is a name that begins with MESH_ and is none of ours.
  */
 void options_init(char *const *envp);
 

@@ -149,7 +149,8 @@ static void text_mesher(struct text *t)
 
 static void print(struct text *t, const struct stats *s)
 {
-	text_printf(t, "libmesh: statistics, %u thread caches\n", s->threads);
+	text_printf(t, "libmesh: statistics of version %s, %u thread caches\n", MESH_VERSION,
+		    s->threads);
 	text_classes(t, s);
 	text_program(t, s);
 	text_spans(t, s);

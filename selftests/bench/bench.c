@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <getopt.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -170,4 +171,52 @@ void die(const char *fmt, ...)
 	va_end(ap);
 	fputc('\n', stderr);
 	exit(2);
+}
+
+void bench_misused(const char *usage)
+{
+	fputs(usage, stderr);
+	exit(2);
+}
+
+/* Is all of the text the option's value? */
+static int take_value(const struct bench_option *o, const char *text)
+{
+	char *end = "";
+
+	if (o->number)
+		*o->number = strtoul(text, &end, 10);
+	else if (o->seconds)
+		*o->seconds = strtod(text, &end);
+	else
+		*o->word = text;
+	return *text && *text != '-' && !*end;
+}
+
+#define MAX_OPTIONS	16
+
+int bench_options(int argc, char **argv, const struct bench_option *options, const char *usage)
+{
+	/* one more for --help, and one for the end */
+	struct option known[MAX_OPTIONS + 2] = { 0 };
+	int n, c, i;
+
+	for (n = 0; options[n].name && n < MAX_OPTIONS; n++)
+		known[n] = (struct option) {
+			.name = options[n].name,
+			.has_arg = options[n].flag ? no_argument : required_argument,
+			.flag = options[n].flag,
+			.val = options[n].flag ? 1 : 0,
+		};
+	known[n].name = "help";
+	opterr = 0;
+	while ((c = getopt_long(argc, argv, "", known, &i)) != -1) {
+		if (c == '?' || (i < n && !options[i].flag && !take_value(&options[i], optarg)))
+			bench_misused(usage);
+		if (i == n) {
+			fputs(usage, stdout);
+			exit(0);
+		}
+	}
+	return optind;
 }

@@ -117,6 +117,39 @@ void *map_or_die(size_t len);
 double median(double *values, unsigned int n);
 
 /**
+ * struct bench_option - an option of a program, for one of these:
+ * @name: without the "--"
+ * @number: a number
+ * @seconds: a number that may have a fraction
+ * @word: anything
+ * @flag: nothing; becomes 1
+ */
+struct bench_option {
+	const char *name;
+	unsigned long *number;
+	double *seconds;
+	const char **word;
+	int *flag;
+};
+
+/**
+ * bench_options() - read the options of a program
+ * @argc: as main() has it
+ * @argv: as main() has it
+ * @options: those that there are; the last one has no name
+ * @usage: text that is printed for --help and, as an error, for what is not understood
+ *
+ * Return: index of the first argument that is no option.
+ */
+int bench_options(int argc, char **argv, const struct bench_option *options, const char *usage);
+
+/**
+ * bench_misused() - end the program because it was called in a wrong way
+ * @usage: text to print
+ */
+void bench_misused(const char *usage) __attribute__((noreturn));
+
+/**
  * die() - print one line on stderr and end with exit code 2
  * @fmt: as for printf
  */

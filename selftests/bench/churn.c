@@ -16,7 +16,6 @@
  */
 #include "bench.h"
 
-#include <getopt.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -51,7 +50,7 @@ struct worker {
 };
 
 static struct {
-	unsigned int threads;
+	unsigned long threads;
 	unsigned long ops;
 	unsigned long tide;
 	size_t slots;
@@ -284,68 +283,33 @@ static void print_result(const struct worker *w, double seconds, double ns)
 	putchar('\n');
 }
 
-static void __attribute__((noreturn)) usage(int code)
-{
-	fputs("usage: churn [--threads N] [--ops N] [--slots N] [--min BYTES] [--max BYTES]\n"
-	      "             [--seed N] [--shared] [--tide N] [--latency]\n"
-	      "  --ops N    operations of each thread\n"
-	      "  --slots N  objects of each thread, of which half live on average\n"
-	      "  --shared   objects are freed by any thread\n"
-	      "  --tide N   in every other N operations of a thread few objects are made\n"
-	      "  --latency  time each malloc and free, print percentiles\n",
-	      code ? stderr : stdout);
-	exit(code);
-}
-
 static void parse_options(int argc, char **argv)
 {
-	static const struct option options[] = {
-		{ "threads", required_argument, NULL, 't' },
-		{ "ops", required_argument, NULL, 'o' },
-		{ "slots", required_argument, NULL, 'n' },
-		{ "min", required_argument, NULL, 'm' },
-		{ "max", required_argument, NULL, 'M' },
-		{ "seed", required_argument, NULL, 's' },
-		{ "tide", required_argument, NULL, 'T' },
-		{ "shared", no_argument, &opt.shared, 1 },
-		{ "latency", no_argument, &opt.latency, 1 },
-		{ "help", no_argument, NULL, 'h' },
+	static const char usage[] =
+		"usage: churn [--threads N] [--ops N] [--slots N] [--min BYTES] [--max BYTES]\n"
+		"             [--seed N] [--shared] [--tide N] [--latency]\n"
+		"  --ops N    operations of each thread\n"
+		"  --slots N  objects of each thread, of which half live on average\n"
+		"  --shared   objects are freed by any thread\n"
+		"  --tide N   in every other N operations of a thread few objects are made\n"
+		"  --latency  time each malloc and free, print percentiles\n";
+	static const struct bench_option options[] = {
+		{ "threads", .number = &opt.threads },
+		{ "ops", .number = &opt.ops },
+		{ "slots", .number = &opt.slots },
+		{ "min", .number = &opt.min },
+		{ "max", .number = &opt.max },
+		{ "seed", .number = &opt.seed },
+		{ "tide", .number = &opt.tide },
+		{ "shared", .flag = &opt.shared },
+		{ "latency", .flag = &opt.latency },
 		{ 0 }
 	};
-	int o;
 
-	while ((o = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		switch (o) {
-		case 0:
-			break;
-		case 't':
-			opt.threads = (unsigned int)atoi(optarg);
-			break;
-		case 'o':
-			opt.ops = strtoul(optarg, NULL, 10);
-			break;
-		case 'n':
-			opt.slots = strtoul(optarg, NULL, 10);
-			break;
-		case 'm':
-			opt.min = strtoul(optarg, NULL, 10);
-			break;
-		case 'M':
-			opt.max = strtoul(optarg, NULL, 10);
-			break;
-		case 's':
-			opt.seed = strtoull(optarg, NULL, 10);
-			break;
-		case 'T':
-			opt.tide = strtoul(optarg, NULL, 10);
-			break;
-		default:
-			usage(o == 'h' ? 0 : 2);
-		}
-	}
-	if (!opt.threads || opt.threads > MAX_THREADS || !opt.slots || opt.min > opt.max ||
+	if (bench_options(argc, argv, options, usage) != argc || !opt.threads ||
+	    opt.threads > MAX_THREADS || !opt.slots || opt.min > opt.max ||
 	    opt.min < sizeof(struct object))
-		usage(2);
+		bench_misused(usage);
 }
 
 int main(int argc, char **argv)

@@ -16,7 +16,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <getopt.h>
+#include <limits.h>
 #include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,12 +24,15 @@
 #include <time.h>
 #include <unistd.h>
 
+/* How many objects are freed depends on what is measured, unless it is said. */
+#define BY_MODE	ULONG_MAX
+
 static struct {
 	size_t objects;
 	size_t size;
-	int free_percent;
-	unsigned int seconds;
-} opt = { .objects = 400000, .size = 128, .free_percent = -1, .seconds = 30 };
+	unsigned long free_percent;
+	unsigned long seconds;
+} opt = { .objects = 400000, .size = 128, .free_percent = BY_MODE, .seconds = 30 };
 
 static unsigned char **object;
 
@@ -99,14 +102,14 @@ static void make_heap(void)
 	sleep_for(1);
 }
 
-static void free_some(int percent)
+static void free_some(unsigned long percent)
 {
 	size_t i;
 
-	if (opt.free_percent >= 0)
+	if (opt.free_percent != BY_MODE)
 		percent = opt.free_percent;
 	for (i = 0; i < opt.objects; i++) {
-		if ((int)(mix(i) % 100) >= percent)
+		if (mix(i) % 100 >= percent)
 			continue;
 		free(object[i]);
 		object[i] = NULL;
@@ -184,38 +187,24 @@ static void watch(int churn)
 	       spent * 100 / (now() - begun));
 }
 
-static void __attribute__((noreturn)) usage(void)
-{
-	die("usage: daemon-cost merge|idle|churn [--objects N] [--size BYTES]\n"
-	    "                   [--free PERCENT] [--seconds N]");
-}
+static const char usage[] =
+	"usage: daemon-cost merge|idle|churn [--objects N] [--size BYTES]\n"
+	"                   [--free PERCENT] [--seconds N]\n";
 
 static const char *parse_options(int argc, char **argv)
 {
-	static const struct option options[] = {
-		{ "objects", required_argument, NULL, 'n' },
-		{ "size", required_argument, NULL, 's' },
-		{ "free", required_argument, NULL, 'f' },
-		{ "seconds", required_argument, NULL, 't' },
+	static const struct bench_option options[] = {
+		{ "objects", .number = &opt.objects },
+		{ "size", .number = &opt.size },
+		{ "free", .number = &opt.free_percent },
+		{ "seconds", .number = &opt.seconds },
 		{ 0 }
 	};
-	int o;
+	int first = bench_options(argc, argv, options, usage);
 
-	while ((o = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (o == 'n')
-			opt.objects = strtoul(optarg, NULL, 10);
-		else if (o == 's')
-			opt.size = strtoul(optarg, NULL, 10);
-		else if (o == 'f')
-			opt.free_percent = atoi(optarg);
-		else if (o == 't')
-			opt.seconds = (unsigned int)atoi(optarg);
-		else
-			usage();
-	}
-	if (optind + 1 != argc || !opt.objects)
-		usage();
-	return argv[optind];
+	if (first + 1 != argc || !opt.objects)
+		bench_misused(usage);
+	return argv[first];
 }
 
 int main(int argc, char **argv)
@@ -236,7 +225,7 @@ int main(int argc, char **argv)
 		free_some(0);
 		watch(1);
 	} else {
-		usage();
+		bench_misused(usage);
 	}
 	return 0;
 }

@@ -16,7 +16,6 @@
  */
 #include "bench.h"
 
-#include <getopt.h>
 #include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,9 +27,9 @@
 
 static struct {
 	size_t live_mb;
-	unsigned int free_percent;
-	unsigned int rounds;
-	unsigned int settle;
+	unsigned long free_percent;
+	unsigned long rounds;
+	unsigned long settle;
 } opt = { .live_mb = 256, .free_percent = 50, .rounds = 5, .settle = 20 };
 
 enum value {
@@ -205,29 +204,21 @@ static void measure(enum value what, unsigned int round)
 	waitpid(pid, NULL, 0);
 }
 
-static void parse(int argc, char **argv)
+static void parse_options(int argc, char **argv)
 {
-	static const struct option options[] = {
-		{ "live", required_argument, NULL, 'l' },
-		{ "free", required_argument, NULL, 'f' },
-		{ "rounds", required_argument, NULL, 'r' },
-		{ "settle", required_argument, NULL, 's' },
-		{ 0 },
+	static const char usage[] =
+		"usage: fork-cost [--live MB] [--free PERCENT] [--rounds N] [--settle SECONDS]\n";
+	static const struct bench_option options[] = {
+		{ "live", .number = &opt.live_mb },
+		{ "free", .number = &opt.free_percent },
+		{ "rounds", .number = &opt.rounds },
+		{ "settle", .number = &opt.settle },
+		{ 0 }
 	};
-	int c;
 
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		switch (c) {
-		case 'l': opt.live_mb = strtoul(optarg, NULL, 0); break;
-		case 'f': opt.free_percent = strtoul(optarg, NULL, 0); break;
-		case 'r': opt.rounds = strtoul(optarg, NULL, 0); break;
-		case 's': opt.settle = strtoul(optarg, NULL, 0); break;
-		default: die("usage: fork-cost [--live MB] [--free PERCENT] [--rounds N] "
-			    "[--settle S]");
-		}
-	}
-	if (!opt.live_mb || opt.free_percent > 99 || !opt.rounds || opt.rounds > MAX_ROUNDS)
-		die("an option is out of range");
+	if (bench_options(argc, argv, options, usage) != argc || !opt.live_mb ||
+	    opt.free_percent > 99 || !opt.rounds || opt.rounds > MAX_ROUNDS)
+		bench_misused(usage);
 }
 
 int main(int argc, char **argv)
@@ -235,7 +226,7 @@ int main(int argc, char **argv)
 	struct memory m;
 	unsigned int i;
 
-	parse(argc, argv);
+	parse_options(argc, argv);
 	heap_make();
 	heap_settle();
 	/* Merging has removed page table entries: that is not what a fork costs. */

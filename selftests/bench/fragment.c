@@ -15,7 +15,6 @@
  */
 #include "bench.h"
 
-#include <getopt.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -31,10 +30,10 @@ static struct {
 	size_t objects;
 	size_t min;
 	size_t max;
-	unsigned int free_percent;
+	unsigned long free_percent;
 	double idle;
 	double until_merged;
-	unsigned int writers;
+	unsigned long writers;
 	uint64_t seed;
 	int trim;
 } opt = { .objects = 2000000, .min = 16, .max = 512, .free_percent = 50, .idle = 10, .seed = 1 };
@@ -173,73 +172,33 @@ static void free_rest(void)
 		free(object[i]);
 }
 
-static void __attribute__((noreturn)) usage(int code)
-{
-	fputs("usage: fragment [--objects N] [--min BYTES] [--max BYTES] [--free PERCENT]\n"
-	      "                [--idle SECONDS] [--writers N] [--seed N] [--trim]\n"
-	      "                [--until-merged SECONDS]\n"
-	      "  --writers N  threads that rewrite live objects during the idle time\n"
-	      "  --trim       call malloc_trim(0) at the start of the idle time\n"
-	      "  --until-merged SECONDS\n"
-	      "               wait for a merge before the idle time, so long at most\n"
-	      "PSS and RSS are printed without the program's own tables.\n",
-	      code ? stderr : stdout);
-	exit(code);
-}
-
 static void parse_options(int argc, char **argv)
 {
-	static const struct option options[] = {
-		{ "objects", required_argument, NULL, 'n' },
-		{ "min", required_argument, NULL, 'm' },
-		{ "max", required_argument, NULL, 'M' },
-		{ "free", required_argument, NULL, 'f' },
-		{ "idle", required_argument, NULL, 'i' },
-		{ "writers", required_argument, NULL, 'w' },
-		{ "seed", required_argument, NULL, 's' },
-		{ "trim", no_argument, NULL, 't' },
-		{ "until-merged", required_argument, NULL, 'u' },
-		{ "help", no_argument, NULL, 'h' },
+	static const char usage[] =
+		"usage: fragment [--objects N] [--min BYTES] [--max BYTES] [--free PERCENT]\n"
+		"                [--idle SECONDS] [--writers N] [--seed N] [--trim]\n"
+		"                [--until-merged SECONDS]\n"
+		"  --writers N  threads that rewrite live objects during the idle time\n"
+		"  --trim       call malloc_trim(0) at the start of the idle time\n"
+		"  --until-merged SECONDS\n"
+		"               wait for a merge before the idle time, so long at most\n"
+		"PSS and RSS are printed without the program's own tables.\n";
+	static const struct bench_option options[] = {
+		{ "objects", .number = &opt.objects },
+		{ "min", .number = &opt.min },
+		{ "max", .number = &opt.max },
+		{ "free", .number = &opt.free_percent },
+		{ "idle", .seconds = &opt.idle },
+		{ "writers", .number = &opt.writers },
+		{ "seed", .number = &opt.seed },
+		{ "trim", .flag = &opt.trim },
+		{ "until-merged", .seconds = &opt.until_merged },
 		{ 0 }
 	};
-	int o;
 
-	while ((o = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		switch (o) {
-		case 'n':
-			opt.objects = strtoul(optarg, NULL, 10);
-			break;
-		case 'm':
-			opt.min = strtoul(optarg, NULL, 10);
-			break;
-		case 'M':
-			opt.max = strtoul(optarg, NULL, 10);
-			break;
-		case 'f':
-			opt.free_percent = (unsigned int)atoi(optarg);
-			break;
-		case 'i':
-			opt.idle = atof(optarg);
-			break;
-		case 'w':
-			opt.writers = (unsigned int)atoi(optarg);
-			break;
-		case 's':
-			opt.seed = strtoull(optarg, NULL, 10);
-			break;
-		case 't':
-			opt.trim = 1;
-			break;
-		case 'u':
-			opt.until_merged = atof(optarg);
-			break;
-		default:
-			usage(o == 'h' ? 0 : 2);
-		}
-	}
-	if (!opt.objects || opt.min > opt.max || opt.writers > MAX_WRITERS ||
-	    opt.objects < opt.writers)
-		usage(2);
+	if (bench_options(argc, argv, options, usage) != argc || !opt.objects ||
+	    opt.min > opt.max || opt.writers > MAX_WRITERS || opt.objects < opt.writers)
+		bench_misused(usage);
 }
 
 int main(int argc, char **argv)

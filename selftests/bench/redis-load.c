@@ -16,7 +16,6 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <getopt.h>
 #include <netinet/in.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -46,7 +45,7 @@ static const struct phase {
 
 static struct {
 	const char *socket;
-	int port;
+	unsigned long port;
 	const char *phase;
 	unsigned long keys;
 	uint64_t seed;
@@ -335,53 +334,26 @@ static int run_phase(struct conn *c)
 	die("unknown phase: %s", opt.phase);
 }
 
-static void __attribute__((noreturn)) usage(int code)
-{
-	fputs("usage: redis-load (--socket PATH | --port N) --phase fill1|fill2|verify\n"
-	      "                  [--keys N] [--seed N]\n"
-	      "  --keys N  keys of fill1 (default 700000); fill2 has 17/70 of that\n"
-	      "  --seed N  which random keys and values (default 1)\n"
-	      "exit code: 0 all well, 1 a value is wrong, 2 the server cannot be used\n",
-	      code ? stderr : stdout);
-	exit(code);
-}
-
 static void parse_options(int argc, char **argv)
 {
-	static const struct option options[] = {
-		{ "socket", required_argument, NULL, 's' },
-		{ "port", required_argument, NULL, 'p' },
-		{ "phase", required_argument, NULL, 'f' },
-		{ "keys", required_argument, NULL, 'k' },
-		{ "seed", required_argument, NULL, 'r' },
-		{ "help", no_argument, NULL, 'h' },
+	static const char usage[] =
+		"usage: redis-load (--socket PATH | --port N) --phase fill1|fill2|verify\n"
+		"                  [--keys N] [--seed N]\n"
+		"  --keys N  keys of fill1 (default 700000); fill2 has 17/70 of that\n"
+		"  --seed N  which random keys and values (default 1)\n"
+		"exit code: 0 all well, 1 a value is wrong, 2 the server cannot be used\n";
+	static const struct bench_option options[] = {
+		{ "socket", .word = &opt.socket },
+		{ "port", .number = &opt.port },
+		{ "phase", .word = &opt.phase },
+		{ "keys", .number = &opt.keys },
+		{ "seed", .number = &opt.seed },
 		{ 0 }
 	};
-	int o;
 
-	while ((o = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		switch (o) {
-		case 's':
-			opt.socket = optarg;
-			break;
-		case 'p':
-			opt.port = atoi(optarg);
-			break;
-		case 'f':
-			opt.phase = optarg;
-			break;
-		case 'k':
-			opt.keys = strtoul(optarg, NULL, 10);
-			break;
-		case 'r':
-			opt.seed = strtoull(optarg, NULL, 10);
-			break;
-		default:
-			usage(o == 'h' ? 0 : 2);
-		}
-	}
-	if (!opt.phase || (!opt.socket && !opt.port) || opt.keys < 1000)
-		usage(2);
+	if (bench_options(argc, argv, options, usage) != argc || !opt.phase ||
+	    (!opt.socket && !opt.port) || opt.keys < 1000)
+		bench_misused(usage);
 }
 
 int main(int argc, char **argv)

@@ -26,7 +26,6 @@
  */
 #include "bench.h"
 
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,7 +64,7 @@ struct cost {
 	double longest;
 };
 
-static unsigned int percent = 10;
+static unsigned long percent = 10;
 static struct class classes[NR_CLASSES];
 static struct search search;
 static struct cost cost;
@@ -281,23 +280,18 @@ static void measure(size_t pages)
 
 int main(int argc, char **argv)
 {
-	static const struct option options[] = {
-		{ "percent", required_argument, NULL, 'p' },
-		{ "portable", no_argument, NULL, 'P' },
+	int portable = 0, i;
+	const struct bench_option options[] = {
+		{ "percent", .number = &percent },
+		{ "portable", .flag = &portable },
 		{ 0 }
 	};
-	int o;
 
-	while ((o = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (o == 'P')
-			search_portable = true;
-		else if (o == 'p')
-			percent = (unsigned int)atoi(optarg);
-		else
-			die("usage: search-cost [--percent N] [--portable] PAGES...");
-	}
+	i = bench_options(argc, argv, options,
+			  "usage: search-cost [--percent N] [--portable] PAGES...\n");
+	search_portable = portable;
 	puts("pages,left,ideal,passes,comparisons,cpu_ms,ns_per_page,calls,most,longest_us");
-	for (; optind < argc; optind++)
-		measure(strtoul(argv[optind], NULL, 10));
+	for (; i < argc; i++)
+		measure(strtoul(argv[i], NULL, 10));
 	return 0;
 }

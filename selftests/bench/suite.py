@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 # SPDX-FileCopyrightText: The Mesh authors
-"""Time libmesh and other allocators on many workloads, see --help.
+"""Time and memory of libmesh and other allocators, on many workloads.
 
 Each round runs every workload under every allocator, one after the other, so that a machine that
 gets slower meanwhile treats all alike. What is compared is the ratio to glibc in the same round,

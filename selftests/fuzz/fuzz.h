@@ -5,15 +5,18 @@
  * at any time what each byte of them must be.
  *
  *	main.c		options, the supervisor, TAP
- *	worker.c	one process: its random stream, its loop, its last words
+ *	worker.c	one process: its beginning, its loop and its end
+ *	ops.c		table of the operations, which are in
+ *	memory.c	  mmap family, reads and writes
+ *	merge.c		  requests to the device, one at a time
+ *	uring.c		  requests in flight
+ *	process.c	  fork, exec, exit, kill, timers
+ *	threads.c	  writers at work while their process merges and forks
+ *	liar.c		  an arena whose owner breaks every promise
+ *	request.c	how requests are made, and what is recorded of them
  *	model.c		what memory must contain
- *	ops.c		table of the operations
- *	memory.c	operations of the mmap family, reads and writes
- *	merge.c		operations on the device
- *	uring.c		the same requests, in flight
- *	process.c	fork, exec, exit, kill, signals
- *	threads.c	writers at work while their process merges and forks
- *	liar.c		an arena whose owner breaks every promise
+ *	report.c	what a process did last, and its last words
+ *	random.c	random numbers
  *
  * The model knows frames, like the module: a page of an arena shows a frame, and what
  * was merged shows the same one. It is private memory, so a forked child inherits it as
@@ -37,6 +40,7 @@
 
 #include <linux/meshhelper.h>
 
+/* ring.h wants it */
 void die(const char *what) __attribute__((noreturn));
 #include "ring.h"
 
@@ -213,14 +217,18 @@ extern const struct operation operations[];
 extern const unsigned int nr_operations;
 unsigned int choose_operation(bool burst);
 
-/* worker.c */
+/* random.c */
 uint64_t next_random(uint64_t *state);
 uint64_t mix(uint64_t value);
 uint64_t random64(void);
 unsigned int below(unsigned int n);
 bool one_in(unsigned int n);
+
+/* report.c */
 void note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
+
+/* worker.c */
 void worker_start(uint64_t seed);
 void worker_run(void) __attribute__((noreturn));
 void worker_end(void) __attribute__((noreturn));
@@ -247,6 +255,29 @@ void check_range(const struct range *range);
 void check_all(void);
 void check_shared(struct arena *arena);
 
+/* request.c */
+bool make_pair(struct meshhelper_pair *pair);
+unsigned int make_pairs(struct meshhelper_pair *pairs, unsigned int max);
+void spoil_pair(struct meshhelper_pair *pair);
+unsigned int random_ring(void);
+struct ring *the_ring(void);
+void uring_drop(void);
+bool given_up(int result);
+int ask(unsigned long cmd, const void *arg);
+int request(unsigned long cmd, uint32_t flags, struct meshhelper_pair *pairs, unsigned int nr,
+	    struct meshhelper_batch *batch);
+void account_pair(const struct meshhelper_pair *pair);
+void record_results(struct meshhelper_pair *pairs, unsigned int nr, uint32_t mode,
+		    const struct meshhelper_batch *batch);
+void check_pairs(const struct meshhelper_pair *pairs, unsigned int nr);
+void uffd_drop(void);
+bool protect_frame(struct arena *arena, struct frame *frame);
+bool protect_span(uint64_t addr, unsigned int nr);
+unsigned int arm(struct meshhelper_pair *pairs, unsigned int nr);
+void arm_pairs(struct meshhelper_pair *pairs, unsigned int nr);
+bool result_is_visible(const struct meshhelper_pair *pair);
+void find_out_result(struct meshhelper_pair *pair);
+
 /* memory.c */
 void write_some(const struct range *range, char *at);
 bool op_map(void);
@@ -269,20 +300,6 @@ bool op_pipe(void);
 bool op_check(void);
 
 /* merge.c */
-bool make_pair(struct meshhelper_pair *pair);
-void spoil_pair(struct meshhelper_pair *pair);
-int request(unsigned long cmd, uint32_t flags, struct meshhelper_pair *pairs, unsigned int nr,
-	    struct meshhelper_batch *batch);
-void account_pair(const struct meshhelper_pair *pair);
-unsigned int make_pairs(struct meshhelper_pair *pairs, unsigned int max);
-void arm_pairs(struct meshhelper_pair *pairs, unsigned int nr);
-void record_results(struct meshhelper_pair *pairs, unsigned int nr, uint32_t mode,
-		    const struct meshhelper_batch *batch);
-bool result_is_visible(const struct meshhelper_pair *pair);
-void find_out_result(struct meshhelper_pair *pair);
-void check_pairs(const struct meshhelper_pair *pairs, unsigned int nr);
-bool protect_frame(struct arena *arena, struct frame *frame);
-void uffd_drop(void);
 bool op_merge_zap(void);
 bool op_merge_armed(void);
 bool op_merge_written(void);
@@ -297,9 +314,6 @@ bool op_device(void);
 bool op_uffd_close(void);
 
 /* uring.c */
-unsigned int random_ring(void);
-int uring_request(unsigned long cmd, const void *arg);
-void uring_drop(void);
 bool op_uring(void);
 bool op_uring_closed(void);
 bool op_uring_fork(void);
@@ -310,7 +324,6 @@ bool op_uring_drop(void);
 
 /* process.c */
 pid_t spawn(bool raw);
-void catch_signals(void);
 bool op_fork(void);
 bool op_clone(void);
 bool op_siblings(void);

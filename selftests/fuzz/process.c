@@ -83,27 +83,6 @@ pid_t spawn(bool raw)
 	return pid;
 }
 
-static void on_fault(int sig, siginfo_t *info, void *context)
-{
-	(void)context;
-	fail("signal %d (%s) at %p", sig, strsignal(sig), info->si_addr);
-}
-
-static void on_alarm(int sig)
-{
-	(void)sig;
-}
-
-void catch_signals(void)
-{
-	struct sigaction action = { .sa_sigaction = on_fault, .sa_flags = SA_SIGINFO };
-	struct sigaction alarm = { .sa_handler = on_alarm, .sa_flags = SA_RESTART };
-
-	sigaction(SIGSEGV, &action, NULL);
-	sigaction(SIGBUS, &action, NULL);
-	sigaction(SIGALRM, &alarm, NULL);
-}
-
 /* Who looks first makes a difference: neither, one, or both sides. */
 static bool fork_once(bool raw)
 {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // SPDX-FileCopyrightText: The Mesh authors
 /*
- * Requests as io_uring commands: one at a time wherever an ioctl would do, and several in
- * flight while their process goes on, forks, cancels them, closes the ring or dies.
+ * Several requests in flight, while their process goes on, forks, cancels them, closes the
+ * ring or dies.
  *
  * Commands in flight together are done in any order. For the model to be exact they are
  * linked, or no two of them have pairs with the same frame; and until they are done, nobody
@@ -16,7 +16,6 @@
 #include <sys/mman.h>
 
 #define MAX_COMMANDS	4
-#define ENTRIES		16
 #define MAX_CLAIMS	(MAX_COMMANDS * MAX_BATCH * 2 * MESHHELPER_MAX_SPAN_PAGES)
 #define RW		(PROT_READ | PROT_WRITE)
 
@@ -62,63 +61,6 @@ static struct {
 	unsigned int by;
 } claims[MAX_CLAIMS];
 static unsigned int nr_claims;
-
-/* IORING_SETUP_* of some kind of ring that any thread may use. */
-unsigned int random_ring(void)
-{
-	static const unsigned int setups[] = {
-		0, 0, IORING_SETUP_SQPOLL, IORING_SETUP_SQE128 | IORING_SETUP_CQE32,
-	};
-
-	return setups[below(ARRAY_SIZE(setups))];
-}
-
-static struct ring *the_ring(void)
-{
-	if (self.uring.fd < 0)
-		self.uring = ring_open(ENTRIES, one_in(4) ? IORING_SETUP_SINGLE_ISSUER |
-				       IORING_SETUP_DEFER_TASKRUN : random_ring());
-	self.uring.sqe_flags = one_in(4) ? IOSQE_ASYNC : 0;
-	return &self.uring;
-}
-
-/* For the process whose ring it is, and for a child that has inherited it. */
-void uring_drop(void)
-{
-	if (self.uring.fd >= 0)
-		ring_close(&self.uring);
-	self.uring.fd = -1;
-}
-
-/*
- * Nobody has to cancel a command for it to complete with -ECANCELED. The first worker thread of a
- * process is made by the process, which fails while a signal is pending there. After three more
- * attempts some milliseconds apart io_uring gives up what has been waiting for that worker
- * (create_worker_cont() of Linux 6.12). None of that was begun, and it may be asked for again.
- * The only signals here that do not end the process are the timer's.
- */
-static bool given_up(int result)
-{
-	return result == -ECANCELED && self.timer;
-}
-
-/**
- * uring_request - what ioctl() would do, as an io_uring command
- * @cmd: MESHHELPER_IOC_*
- * @arg: its argument
- *
- * Return: 0, or -1 with errno.
- */
-int uring_request(unsigned long cmd, const void *arg)
-{
-	int result;
-
-	do
-		result = ring_request(the_ring(), self.device, cmd, arg);
-	while (given_up(result));
-	errno = -result;
-	return errno ? -1 : 0;
-}
 
 static bool claimed(const struct frame *frame, unsigned int by)
 {

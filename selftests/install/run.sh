@@ -20,6 +20,19 @@ library_installs()
 	DESTDIR=$root cmake --install "$build" && [ ! -e "$root/usr/src" ]
 }
 
+# The links of the README are those of this tree, and work where it is installed.
+links_lead_somewhere()
+{
+	local readme link links=0
+
+	readme=$(find "$root" -name README.md)
+	while read -r link; do
+		links=$((links + 1))
+		[ -e "$(dirname "$readme")/$link" ] || { echo "there is no $link"; return 1; }
+	done < <(grep -o '](Documentation/[^)]*' "$readme" | cut -c 3-)
+	[ $links -gt 5 ]
+}
+
 source_installs()
 {
 	DESTDIR=$root cmake --install "$build" --component kmod
@@ -42,6 +55,12 @@ program_links()
 program_runs()
 {
 	LD_LIBRARY_PATH=$(dirname "$(find "$root" -name libmesh.so)") "$root/linked"
+}
+
+# The first line of its statistics has the version by which pkg-config knows it.
+version_is_told()
+{
+	MESH_STATS=1 program_runs 2>&1 | grep -q -F " version $(flags --modversion),"
 }
 
 project_links()
@@ -107,8 +126,10 @@ rm -rf "$root"
 mkdir -p "$root"
 echo 'TAP version 13'
 check 'the library installs, and nothing of the module without being asked' library_installs
+check 'the links of the README lead somewhere' links_lead_somewhere
 check 'a program links by what pkg-config says' program_links
 check 'it runs, with the malloc of the library' program_runs
+check 'it tells its version' version_is_told
 check 'a project finds it by find_package(), and runs with it' project_links
 check 'the headers are good C' header_compiles cc -std=c99 -x c
 check 'the headers are good C++' header_compiles c++ -std=c++11 -x c++

@@ -43,6 +43,19 @@ poor_machine()
 		env PATH="$work/bin" MESH_BUILD="$work" "$top/run" deps
 }
 
+# A second build in the same directory waits, and says for what.
+second_build()
+{
+	local held status=0
+
+	exec {held}> "$work/lock"
+	flock "$held"
+	says 'waiting for another ./run' 124 \
+		timeout 3 env MESH_BUILD="$work" "$top/run" build || status=$?
+	exec {held}>&-
+	return $status
+}
+
 # What was not fetched for want of a network is fetched when there is one.
 no_network()
 {
@@ -92,9 +105,18 @@ build_kmod=$top/selftests/vm/build-kmod.sh
 fake_headers
 echo 'TAP version 13'
 check 'an unknown command' says 'usage: ./run COMMAND' 2 "$top/run" nonsense
+for command in deps build test check bench demo vm shell; do
+	check "./run $command --help" says "${command/shell/vm}" 0 "$top/run" "$command" --help
+done
+check 'an argument where none is taken' says 'takes no arguments: x' 1 "$top/run" check x
+check 'an option that is not there' says 'there is no option --x' 2 "$top/run" vm --x true
 check 'an unknown suite' says 'no suite nonsense; there are: style' 1 "$top/run" test nonsense
+check 'a kernel that is built anyway' says 'debug and kcsan, not 6.12' 1 "$top/run" build 6.12
+check 'a place that cannot be written to' says 'MESH_BUILD=DIR' 1 \
+	env MESH_BUILD=/proc/mesh "$top/run" build
 check 'an option without its value' says '--kernel wants a value' 1 "$top/run" vm --kernel
 check 'packages are missing, and nobody may install them' poor_machine
+check 'a second build in the same directory' second_build
 check 'no network' no_network
 check 'a kernel without headers' says "no kernel headers in $work/none" 1 \
 	"$build_kmod" "$work/none" "$work/kmod"

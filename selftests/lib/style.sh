@@ -5,8 +5,8 @@
 # style.sh - what can be checked without running anything, in TAP.
 #
 # Every file names its licence, scripts pass shellcheck, kernel code passes checkpatch.pl and
-# coccicheck (from the unpacked kernel source), sparse and gcc's W=1, interfaces are documented, and
-# only user/os.c makes system calls.
+# coccicheck (from the unpacked kernel source), sparse and gcc's W=1, documents are valid and have
+# what the sources have, and only user/os.c makes system calls.
 
 set -u
 top=$(realpath "$(dirname "$(readlink -f "$0")")/../..")
@@ -88,13 +88,14 @@ check_shell()
 # Trailing blanks, missing newlines at the end, lines that are too long.
 check_whitespace()
 {
-	files | grep -E '\.([chS]|cc|cpp|sh|def|txt|rst|md)$|/(run|init|Makefile|Kbuild)$' |
+	files | grep -E '\.([ch]|cc|sh|py|def|txt|rst|md)$|(^|/)(run|init|Makefile|Kbuild)$' |
 		grep -v -E '^LICENSES/' | while read -r file; do
 		grep -n -H -E '[[:blank:]]$' "$file" | sed 's/:[^:]*$/: trailing blank/'
 		[ -z "$(tail -c 1 "$file")" ] || echo "$file: no newline at the end"
 	done
 	# A tab is eight columns. Formats of tracepoints cannot be broken into lines.
-	files | grep -E '\.(c|h|cc|sh)$' | while read -r file; do
+	files | grep -E '\.([ch]|cc|sh|py|def|txt)$|(^|/)(run|init|Makefile|Kbuild)$' |
+		grep -v -E '^LICENSES/' | while read -r file; do
 		expand "$file" | awk -v file="$file" '
 			length > 100 && !/TP_printk\("/ {
 				print file ":" NR ": " length " columns" }'
@@ -273,6 +274,74 @@ check_abi()
 	done
 }
 
+# Documents are valid reStructuredText.
+check_rst()
+{
+	local file
+
+	for file in Documentation/*.rst; do
+		/usr/bin/python3 -m docutils --report=2 --exit-status=2 "$file" /dev/null 2>&1 ||
+			echo "$file: not valid"
+	done
+}
+
+# What documents name is there: other pages, files and directories of the tree. Programs are named
+# without the ending of their source.
+check_references()
+{
+	local file name
+	# shellcheck disable=SC2016 # these are backquotes
+	local paths='[`(](Documentation|kmod|selftests|uapi|user)/[A-Za-z0-9_./-]*[`)]'
+
+	for file in Documentation/*.rst README.md; do
+		grep -o -E '[a-z-]+\.rst' "$file" | sort -u | while read -r name; do
+			[ -e "Documentation/$name" ] || echo "$file: there is no $name"
+		done
+		grep -o -E "$paths" "$file" | tr -d '`()' | sort -u | while read -r name; do
+			[ -e "$name" ] || [ -e "$name.c" ] || echo "$file: there is no $name"
+		done
+	done
+}
+
+# Each source file is in the list of design.rst.
+check_source_list()
+{
+	local name
+
+	files kmod user | sed -n 's,.*/\([a-z_]*\)\.[ch]$,\1,p' | sort -u | while read -r name; do
+		grep -q "\`\`$name\`\`" Documentation/design.rst ||
+			echo "design.rst: what is $name for?"
+	done
+}
+
+# Names, values and defaults as in the sources, in the form of options.rst.
+options_in_code()
+{
+	cpp -P -I user - <<-'END' | sed -n 's/ 0 to 1,/ 0 or 1,/; s/^option: //p' | tr -d '"'
+		#include "options.h"
+		#define OPTION_UINT(f, n, def, min, max, help) option: n: min to max, default def
+		#define OPTION_ENUM(f, n, def, words, help) option: n: words, default word def
+		#include "options.def"
+	END
+}
+
+options_in_documents()
+{
+	# shellcheck disable=SC2016 # these are backquotes
+	sed -n -E 's/^``(M[A-Z_]+)``: (.*, default .*)/\1: \2/p' Documentation/options.rst
+}
+
+# An enumeration's default is the number of a word.
+check_options()
+{
+	diff <(options_in_code | awk '/ default word / {
+			split($2, words, /[|,]/)
+			sub(/word .*/, words[$NF + 1])
+		} { print }' | sort) <(options_in_documents | sort) |
+		sed -n 's/^</not in options.rst:/p; s/^>/only in options.rst:/p'
+	[ "$(options_in_code | grep -c .)" -gt 10 ] || echo 'options.def is not understood'
+}
+
 cd "$top" || exit 1
 echo 'TAP version 13'
 report 'every file names its licence' "$(check_spdx)"
@@ -289,5 +358,9 @@ for kernel in "${kernels[@]}"; do
 	report "coccicheck on $kernel" "$(check_coccinelle "$kernel")"
 done
 report 'Documentation/ABI has what the module offers' "$(check_abi)"
+report 'documents are valid' "$(check_rst)"
+report 'what documents name is there' "$(check_references)"
+report 'design.rst has each source file' "$(check_source_list)"
+report 'options.rst has what options.def has' "$(check_options)"
 report 'system calls only in user/os.c' "$(check_system_calls)"
 echo "1..$count"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* SPDX-FileCopyrightText: The Mesh authors */
 /*
- * deepbind LIBRARY INNER - a library that is opened with RTLD_DEEPBIND has the program's malloc, and
- * what it opens itself is looked for where it says
+ * deepbind LIBRARY INNER - a library that is opened with RTLD_DEEPBIND has the program's malloc,
+ * and what it opens itself is looked for where it says
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>

@@ -78,7 +78,7 @@ static unsigned int caches(void)
 	malloc_stats();
 	CHECK(dup2(saved, 2) == 2);
 	CHECK(pread(fd, text, sizeof(text) - 1, 0) > 0);
-	CHECK(sscanf(text, "libmesh: statistics, %u thread caches", &n) == 1);
+	CHECK(sscanf(text, "libmesh: statistics of version %*s %u thread caches", &n) == 1);
 	close(saved);
 	close(fd);
 	return n;

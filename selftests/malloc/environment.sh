@@ -43,6 +43,10 @@ expect MESH_BACKEND=none ''
 expect MESH_PERIOD_MSX=abc ''
 expect MESHES=1 ''
 
+# A name that is none of the library's is told on request, once, and without its value.
+told=$(env -i MESH_PEROID_MS=5 MESH_VERBOSE=1 "$1" 2>&1 > /dev/null | grep PEROID)
+[ "$told" = 'libmesh: ignoring MESH_PEROID_MS: there is no such option' ]
+
 # Without LD_PRELOAD, which the dynamic loader ignores in such a program, too.
 wrong='libmesh: MESH_STATS=yes is not a number from 0 to 1, using 0'
 [ "$(MESH_STATS=yes "$1" 2>&1 > /dev/null | head -n 1)" = "$wrong" ]

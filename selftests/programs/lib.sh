@@ -4,8 +4,8 @@
 #
 # lib.sh - what the tests share; sourced. Set by run.sh: PRELOAD (the library under
 # test), PROGRAMS (this directory), HELPERS, BENCH and MALLOC (where our C programs are),
-# SLEEPER (one of them), SLOW (not empty under emulation). The current directory is empty and
-# the test's own.
+# SLEEPER (one of them), IN_VM (how a virtual machine is accelerated, empty on a real one), SLOW
+# (not empty under emulation). The current directory is empty and the test's own.
 
 set -eu
 
@@ -83,7 +83,7 @@ merged_pages()
 settings=()
 change_setting()
 {
-	[ -n "${MESH_IN_VM:-}" ] || skip "the machine's own settings are not changed"
+	[ -n "$IN_VM" ] || skip "the machine's own settings are not changed"
 	[ -w "$1" ] || skip "there is no $1"
 	settings+=("$1" "$(sed 's/.*\[\(.*\)\].*/\1/' "$1")")
 	echo "$2" >"$1"

@@ -22,6 +22,7 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(cd "$here/../.." && pwd)
 build=${MESH_BUILD:-$top/build}
+export IN_VM=${MESH_IN_VM:-}
 preload=
 where=native
 kernel=6.12
@@ -43,7 +44,7 @@ tests_with()
 
 list_tests()
 {
-	if [ "${MESH_IN_VM:-}" = tcg ] && [ -z "$all" ]; then
+	if [ "$IN_VM" = tcg ] && [ -z "$all" ]; then
 		tests_with -L '^# slow$'
 	else
 		tests_with .
@@ -83,13 +84,14 @@ PRELOAD=$(readlink -f "$PRELOAD" || true)
 export PROGRAMS=$here HELPERS=$build/selftests/programs BENCH=$build/selftests/bench
 export MALLOC=$build/selftests/malloc SLEEPER=$build/selftests/unit-mesher/sleeper
 export LC_ALL=C.UTF-8
-unset LD_PRELOAD MESH_VERBOSE MESH_BACKEND MESH_PERIOD_MS MESH_STATS
+# What the library is told is up to the tests, and it would name variables that are not its own.
+unset LD_PRELOAD "${!MESH_@}"
 [ -z "$backend" ] || export MESH_BACKEND=$backend
 
 # An emulated processor is many times slower; tests take less work and get more time.
 export SLOW=
 scale=1
-if [ "${MESH_IN_VM:-}" = tcg ]; then
+if [ "$IN_VM" = tcg ]; then
 	SLOW=yes
 	scale=4
 	echo "# emulated processor: smaller workloads, time limits times $scale"

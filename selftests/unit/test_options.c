@@ -67,6 +67,30 @@ TEST(foreign_names_are_ignored)
 	CHECK_EQ(options.period_ms, 100);
 }
 
+/* Wherever MESH_VERBOSE is among them; names only, and long ones are cut. */
+TEST(unknown_names_are_told_if_asked_for)
+{
+	static const char want[] =
+		"libmesh: ignoring MESH_PEROID_MS: there is no such option\n"
+		"libmesh: ignoring MESH_STATSX: there is no such option\n"
+		"libmesh: ignoring MESH_XXXX";
+	static char longest[200] = "MESH_";
+	const char *got;
+
+	memset(longest + strlen(longest), 'X', sizeof(longest) - strlen(longest) - 1);
+	env[0] = "MESH_PEROID_MS=5";
+	env[1] = "MESHES=1";
+	env[2] = "MESH_PERIOD_MS=5";
+	env[3] = "MESH_VERBOSE=1";
+	env[4] = "MESH_STATSX";
+	env[5] = longest;
+	got = unit_stderr(read_env);
+	CHECK(!strncmp(got, want, strlen(want)));
+	CHECK(strlen(got) < 300);
+	env[3] = "MESH_VERBOSE=0";
+	check_silent();
+}
+
 static void check_wrong(char *entry, const char *line)
 {
 	const char *got;
@@ -132,5 +156,5 @@ TEST(valgrind_polls)
 }
 
 UNIT_MAIN(UNIT(defaults), UNIT(values), UNIT(limits), UNIT(foreign_names_are_ignored),
-	  UNIT(wrong_values_are_named), UNIT(wrong_value_keeps_default), UNIT(long_value),
-	  UNIT(valgrind_polls))
+	  UNIT(unknown_names_are_told_if_asked_for), UNIT(wrong_values_are_named),
+	  UNIT(wrong_value_keeps_default), UNIT(long_value), UNIT(valgrind_polls))

@@ -5,8 +5,8 @@
 # mkrootfs.sh IMAGE - a root filesystem with this machine's own Debian programs.
 #
 # Takes the installed packages named in the "packages" files next to the tests that use them (one
-# name per line), Debian's essential ones, all that they depend on, and puts their files into an
-# ext4 image. Nothing is downloaded, and no file outside packages is taken, so no secrets of the
+# name per line), Debian's essential ones, awk, all that they depend on, and puts their files into
+# an ext4 image. Nothing is downloaded, and no file outside packages is taken, so no secrets of the
 # machine get in. The image is built again when the set of packages or their versions change.
 
 set -euo pipefail
@@ -17,6 +17,8 @@ wanted_packages()
 {
 	(
 		dpkg-query -W -f '${Essential} ${Package}\n' | sed -n 's/^yes //p'
+		# They depend on any awk; scripts run the one that this machine has chosen.
+		dpkg-query -S "$(readlink -f "$(command -v awk)")" | cut -d : -f 1
 		sed 's/#.*//; s/[[:space:]]*$//; /^$/d' "$selftests"/*/packages
 	) | sort -u
 }

@@ -61,8 +61,8 @@ die()
 
 usage()
 {
-	sed -n '/^# vm.sh/,/^$/s/^# \{0,1\}//p' "$0" >&2
-	exit 2
+	sed -n '/^# vm.sh/,/^$/s/^# \{0,1\}//p' "$0"
+	exit "$1"
 }
 
 parse_options()
@@ -83,7 +83,8 @@ parse_options()
 		--append) append=${2?$1 wants a value}; shift 2 ;;
 		--shell) shell=yes; shift ;;
 		--) shift; break ;;
-		-*) usage ;;
+		-h | --help) usage 0 ;;
+		-*) say "there is no option $1"; usage 2 >&2 ;;
 		*) break ;;
 		esac
 	done
@@ -92,7 +93,7 @@ parse_options()
 		command=(sh -i)
 		append="$append mesh.shell"
 	fi
-	[ ${#command[@]} -gt 0 ] || usage
+	[ ${#command[@]} -gt 0 ] || usage 2 >&2
 }
 
 # The accelerator is probed once: a /dev/kvm may exist and still not boot a stock kernel.

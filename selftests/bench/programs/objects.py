@@ -26,7 +26,8 @@ def words(size):
 
 
 def records(size):
-    table = [{"id": i, "name": "name %d" % i, "tags": [str(i), "x" * (i % 50)]} for i in range(size)]
+    table = [{"id": i, "name": "name %d" % i, "tags": [str(i), "x" * (i % 50)]}
+             for i in range(size)]
     return len(json.loads(json.dumps(table)))
 
 

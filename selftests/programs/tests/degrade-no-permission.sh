@@ -5,6 +5,10 @@
 # /dev/meshhelper may not be opened: the program runs, and one line names it and why.
 
 . "$PROGRAMS/lib.sh"
+# The tree may be where only root may look, as below /root.
+cp "$PRELOAD" "$BENCH/fragment" .
+PRELOAD=$PWD/$(basename "$PRELOAD")
+BENCH=$PWD
 . "$PROGRAMS/degrade.sh"
 
 export MESH_BACKEND=auto

@@ -12,7 +12,7 @@
 
 . "$PROGRAMS/lib.sh"
 
-[ -z "${MESH_IN_VM:-}" ] || change_setting /proc/sys/vm/max_map_count 10000
+[ -z "$IN_VM" ] || change_setting /proc/sys/vm/max_map_count 10000
 watch_merges
 mesh "$HELPERS/own-maps" 70 >out
 sed 's/^/info: /' out
