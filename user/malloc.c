@@ -64,9 +64,10 @@ static void free_foreign(void *p)
 {
 	const struct foreign *f = foreign_malloc();
 
-	if (!f)
+	if (f)
+		f->free(p);
+	else
 		fatal("free of %p: not an address that malloc has returned", p);
-	f->free(p);
 }
 
 /* A page without slots, or no page of ours. */
@@ -157,9 +158,9 @@ static size_t size_of_foreign(void *p)
 {
 	const struct foreign *f = foreign_malloc();
 
-	if (!f)
-		fatal("%p is not an address that malloc has returned", p);
-	return f->usable_size(p);
+	if (f)
+		return f->usable_size(p);
+	fatal("%p is not an address that malloc has returned", p);
 }
 
 static size_t size_of_other(void *p)
