@@ -216,8 +216,11 @@ static bool in_room(size_t old_size, size_t size)
 
 static void *move_to(void *p, size_t old_size, size_t size)
 {
-	void *new = alloc(with_room(old_size, size));
+	size_t room = with_room(old_size, size);
+	void *new = alloc(room);
 
+	if (unlikely(!new) && room > size)
+		new = alloc(size);
 	if (unlikely(!new))
 		return NULL;
 	memcpy(new, p, min_size(old_size, size));
@@ -262,7 +265,9 @@ MESH_EXPORT void *realloc(void *p, size_t size)
 	}
 	if (fits(old_size, size))
 		return p;
-	return move_to(p, old_size, size);
+	new = move_to(p, old_size, size);
+	/* Who wants less has got it already. */
+	return unlikely(!new) && size <= old_size ? p : new;
 }
 
 MESH_EXPORT void *reallocarray(void *p, size_t n, size_t size)

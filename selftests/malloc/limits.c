@@ -162,6 +162,36 @@ static void case_no_room_behind(size_t size)
 	}
 }
 
+/* There is room for a block that grows a little and has to move, but for no more than it wants. */
+static void case_grows_a_little(size_t size)
+{
+	unsigned char *p = malloc(size), *behind = malloc(size);
+	size_t more = size + size / 16;
+
+	CHECK(p && behind);
+	fill(p, size, 1);
+	limit(more + ((size_t)256 << 10));
+	CHECK(!malloc(more + more / 8));
+	p = realloc(p, more);
+	CHECK(p && is_filled(p, size, 1));
+}
+
+/* Less can be had when nothing can be had any more. */
+static void case_shrinks(size_t size)
+{
+	unsigned char *p = malloc(size);
+	unsigned int count;
+
+	CHECK(p);
+	fill(p, size, 1);
+	limit((size_t)16 << 20);
+	fill_memory(100, &count);
+	while (opaque(malloc(size / 10)))
+		;
+	p = realloc(p, size / 10);
+	CHECK(p && is_filled(p, size / 10, 1));
+}
+
 static void *allocate(void *arg)
 {
 	void *p = malloc(100);
@@ -276,6 +306,10 @@ int main(void)
 	in_child(case_one_for_many, 900000);
 	in_child(case_no_room_behind, 5000);
 	in_child(case_no_room_behind, 30000);
+	in_child(case_grows_a_little, (size_t)16 << 20);
+	in_child(case_shrinks, 500);
+	in_child(case_shrinks, 30000);
+	in_child(case_shrinks, (size_t)40 << 20);
 	in_child(case_no_threads, 0);
 	in_child(case_no_cache, 0);
 	in_child(case_no_heap, 0);
