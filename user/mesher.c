@@ -528,9 +528,12 @@ static size_t purge_batch(struct pageheap *ph, const struct loop_ops *loop,
 	}
 	loop->purge(p, n, advice);
 	for (i = 0; i < n; i++) {
-		pageheap_purge_end(ph, runs[i], p[i].result == 0);
-		if (!p[i].result)
-			purged += p[i].len >> PAGE_SHIFT;
+		if (p[i].result) {
+			purged += pageheap_purge_parts(ph, runs[i]);
+			continue;
+		}
+		pageheap_purge_end(ph, runs[i], true);
+		purged += p[i].len >> PAGE_SHIFT;
 	}
 	return purged;
 }

@@ -28,6 +28,10 @@
 /* Runs of one bin that are looked at to find the shortest. */
 #define LOOK_AT_MOST	32
 
+/* What cannot be purged is tried in so many parts, until so many in a row cannot. */
+#define PARTS		16
+#define HOPELESS	4
+
 /* Most pages skipped at a time to get behind a foreign mapping: 4 GiB. */
 #define SKIP_MAX	((size_t)1 << (32 - PAGE_SHIFT))
 
@@ -764,24 +768,69 @@ void pageheap_purge_end(struct pageheap *ph, struct span *s, bool purged)
 	lock_release(&ph->lock);
 }
 
+/* What is behind the first @nr pages of a run that is being purged, or NULL. */
+static struct span *cut_off(struct pageheap *ph, struct span *s, size_t nr)
+{
+	struct span *rest = NULL;
+
+	lock_acquire(&ph->lock);
+	if (s->nr_pages > nr) {
+		unmark_purging(ph, s);
+		rest = split(s, nr);
+		mark_purging(ph, s);
+		if (rest)
+			mark_purging(ph, rest);
+	}
+	lock_release(&ph->lock);
+	return rest;
+}
+
+static size_t purge_one(struct pageheap *ph, struct span *s)
+{
+	size_t nr = s->nr_pages;
+	bool purged = purge_pages(ph, s);
+
+	pageheap_purge_end(ph, s, purged);
+	return purged ? nr : 0;
+}
+
+/* Those that cannot be purged are a shorter run the next time, and come after others. */
+size_t pageheap_purge_parts(struct pageheap *ph, struct span *s)
+{
+	size_t nr = max_size(s->nr_pages / PARTS, 1), done = 0;
+	unsigned int failures = 0;
+
+	if (s->nr_pages == 1)
+		failures = HOPELESS;
+	while (s && failures < HOPELESS) {
+		struct span *rest = cut_off(ph, s, nr);
+		size_t some = purge_one(ph, s);
+
+		failures = some ? 0 : failures + 1;
+		done += some;
+		s = rest;
+	}
+	if (s)
+		pageheap_purge_end(ph, s, false);
+	return done;
+}
+
 size_t pageheap_purge(struct pageheap *ph, size_t max_pages)
 {
-	size_t done = 0;
+	size_t done = 0, some = 1;
 
 	pageheap_purge_lost(ph, UINT_MAX);
-	while (done < max_pages) {
+	while (some && done < max_pages) {
 		struct span *s = pageheap_purge_begin(ph, max_pages - done);
-		size_t nr;
-		bool purged;
 
 		if (!s)
 			break;
-		nr = s->nr_pages;
-		purged = purge_pages(ph, s);
-		pageheap_purge_end(ph, s, purged);
-		if (!purged)
-			break;
-		done += nr;
+		some = s->nr_pages;
+		if (purge_pages(ph, s))
+			pageheap_purge_end(ph, s, true);
+		else
+			some = pageheap_purge_parts(ph, s);
+		done += some;
 	}
 	return done;
 }

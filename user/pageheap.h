@@ -220,6 +220,18 @@ struct span *pageheap_purge_begin(struct pageheap *ph, size_t max_pages);
 void pageheap_purge_end(struct pageheap *ph, struct span *s, bool purged);
 
 /**
+ * pageheap_purge_parts() - in place of pageheap_purge_end() when the system call has failed
+ * @ph: heap
+ * @s: run from pageheap_purge_begin()
+ *
+ * One page that a program has locked, and has freed so, is in the way of all others of the
+ * run: makes the system call for one part after the other.
+ *
+ * Return: pages given back.
+ */
+size_t pageheap_purge_parts(struct pageheap *ph, struct span *s);
+
+/**
  * pageheap_in_use() - pages that are part of spans and large objects
  * @ph: heap
  */

@@ -332,6 +332,12 @@ void pageheap_purge_end(struct pageheap *ph, struct span *s, bool purged)
 	lock_release(&lock);
 }
 
+size_t pageheap_purge_parts(struct pageheap *ph, struct span *s)
+{
+	pageheap_purge_end(ph, s, false);
+	return 0;
+}
+
 /* Nothing here waits for a purge. */
 bool pageheap_purge_lost(struct pageheap *ph, unsigned int max_runs)
 {

@@ -199,6 +199,33 @@ TEST(long_runs_are_purged_in_pieces)
 	CHECK_EQ(free_runs(&heap_anon.clean), 1);
 }
 
+/* A page that is locked is one that the kernel does not take; others are not kept by that. */
+TEST(locked_pages_keep_no_others)
+{
+	struct span *a, *b, *c;
+	char *locked;
+
+	unit_heap();
+	a = pageheap_alloc(&heap_anon, 6000, 1, NULL);
+	b = pageheap_alloc(&heap_anon, 1, 1, NULL);
+	c = pageheap_alloc(&heap_anon, 50, 1, NULL);
+	CHECK(a && b && c);
+	locked = span_addr(a) + 1000 * PAGE_SIZE;
+	memset(span_addr(a), 1, 6000 * PAGE_SIZE);
+	CHECK(!mlock(locked, PAGE_SIZE));
+	pageheap_free(&heap_anon, a);
+	pageheap_free(&heap_anon, c);
+	CHECK(pageheap_purge(&heap_anon, SIZE_MAX) >= 50 + 6000 * 15 / 16);
+	while (pageheap_purge(&heap_anon, SIZE_MAX))
+		check_sums(&heap_anon, 1);
+	CHECK_EQ(pageheap_dirty(&heap_anon), 1);
+	CHECK(*locked == 1 && !locked[-1] && !locked[PAGE_SIZE]);
+	CHECK(!munlock(locked, PAGE_SIZE));
+	CHECK_EQ(pageheap_purge(&heap_anon, SIZE_MAX), 1);
+	CHECK(!*locked);
+	check_sums(&heap_anon, 1);
+}
+
 TEST(purging_runs_are_nobodys)
 {
 	struct span *a, *b, *c, *busy;
@@ -523,6 +550,7 @@ UNIT_MAIN(UNIT(chunk_is_one_clean_run), UNIT(dirty_neighbours_coalesce),
 	  UNIT(free_twice_is_refused), UNIT(warm_pages_first_unless_zeros_are_wanted),
 	  UNIT(best_fit), UNIT(purge_makes_clean_and_coalesces), UNIT(purge_is_bounded),
 	  UNIT(long_runs_are_purged_in_pieces),
+	  UNIT(locked_pages_keep_no_others),
 	  UNIT(purging_runs_are_nobodys), UNIT(unpurgeable_pages_are_lost),
 	  UNIT(purges_can_wait), UNIT(child_purges_what_was_being_purged),
 	  UNIT(alignment), UNIT(resize),
