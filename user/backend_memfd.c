@@ -225,6 +225,12 @@ static bool is_span(const struct group *g)
 	return g->slot == SLOT_NONE;
 }
 
+/* The head of a group may have been left behind by rescue_member(). */
+static bool is_whole(const struct group *g)
+{
+	return !is_span(g) || g->nr == 1;
+}
+
 /* @which: 0 or 1, for the space to put it in. */
 static int take(struct group *g, unsigned int which)
 {
@@ -241,17 +247,30 @@ static void give_back(const struct group *g)
 }
 
 /*
- * The kernel could not make the mapping, and may have removed what was there. What
- * was there is in g->image.
+ * The kernel could not make a mapping, and may have removed what was there. If so, have
+ * ordinary memory there instead, with what is in @image.
  */
+static bool fill_hole(uintptr_t addr, const char *image, size_t len)
+{
+	if (os_map_at((void *)addr, len))
+		return false;
+	memcpy((void *)addr, image, len);
+	return true;
+}
+
 static void rescue_span(const struct group *g)
 {
-	void *addr = (void *)g->members[0];
-
-	if (!os_map_at(addr, g->len))
-		memcpy(addr, g->image, g->len);
-	else
+	if (!fill_hole(g->members[0], g->image, g->len))
 		restore(g->members[0], g->image, g->len, g->len);
+}
+
+/* What it has shown before is in g->image. */
+static void rescue_member(const struct group *g, uintptr_t addr)
+{
+	if (fill_hole(addr, g->image, g->len))
+		slots_hide(page_of(addr));
+	else
+		stop_watching(addr, g->len);
 }
 
 static int show_member(uintptr_t addr, size_t len, uint32_t slot)
@@ -265,7 +284,8 @@ static int show_member(uintptr_t addr, size_t len, uint32_t slot)
 
 /*
  * Let every member show @slot. A member of a group for which that fails shows what it
- * did before, where its own slots are, too; only merging it again is out of question.
+ * did before, or has that for itself; its own slots are there, too, only merging it again is
+ * out of question.
  */
 static int show(const struct group *g, uint32_t slot)
 {
@@ -277,7 +297,7 @@ static int show(const struct group *g, uint32_t slot)
 		if (ret && is_span(g))
 			rescue_span(g);
 		else if (ret)
-			stop_watching(g->members[i], g->len);
+			rescue_member(g, g->members[i]);
 	}
 	wake_all();
 	return is_span(g) ? ret : 0;
@@ -416,6 +436,8 @@ static int merge_one(struct merge_req *req)
 
 	if (len > SPAN_MAX)
 		return -EINVAL;
+	if (!is_whole(&src) || !is_whole(&dst))
+		return -EXDEV;
 	/* The kernel would move what is locked to what is locked. */
 	ret = clear_scratch();
 	if (ret)

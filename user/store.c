@@ -66,7 +66,8 @@ static int make_small_pages(int fd, uint64_t offset, size_t len)
 	ret = os_madvise(window, len, MADV_NOHUGEPAGE);
 	if (!ret)
 		ret = os_madvise(window, len, MADV_POPULATE_READ);
-	os_map_over(window, len);
+	if (os_map_over(window, len))
+		window = NULL;
 	return ret;
 }
 
