@@ -260,6 +260,27 @@ static bool helper_ended(void)
 	return refusal;
 }
 
+/*
+ * Where even the pages of pairs[] cannot come back from swap, the results of what was done are
+ * lost. When it is asked again, the module says of pairs that were merged that they share
+ * their pages already.
+ */
+static int request(unsigned long ioc, struct meshhelper_batch *b)
+{
+	int ret = os_ioctl(device, ioc, b);
+
+	while (ret == -EFAULT && ioc == MESHHELPER_IOC_MERGE) {
+		os_sleep_ns(1000000);
+		ret = os_ioctl(device, ioc, b);
+	}
+	return ret;
+}
+
+static int result_of(const struct meshhelper_pair *pair)
+{
+	return pair->result == -EEXIST ? 0 : pair->result;
+}
+
 /* One ioctl on the first @n pairs; the results go to their requests. */
 static uint64_t submit(unsigned long ioc, uint32_t flags, unsigned int n)
 {
@@ -273,10 +294,10 @@ static uint64_t submit(unsigned long ioc, uint32_t flags, unsigned int n)
 
 	if (!n)
 		return 0;
-	ret = os_ioctl(device, ioc, &b);
+	ret = request(ioc, &b);
 	check_refused(ret);
 	for (i = 0; i < n; i++)
-		of[i]->result = ret < 0 ? ret : pairs[i].result;
+		of[i]->result = ret < 0 ? ret : result_of(&pairs[i]);
 	return ret < 0 ? 0 : b.pss_saved;
 }
 
