@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 
 #include "model.h"
 #include "pageheap.h"
@@ -361,6 +362,108 @@ TEST(resize)
 }
 
 /* Runs of nearly the same length share a bin, and the shortest that fits is taken. */
+/* A short run that was freed just now is in nobody's way. */
+TEST(resize_into_a_recent_run)
+{
+	struct span *a, *b, *c;
+
+	unit_heap();
+	a = pageheap_alloc(&heap_anon, 10, 1, NULL);
+	b = pageheap_alloc(&heap_anon, 4, 1, NULL);
+	c = pageheap_alloc(&heap_anon, 1, 1, NULL);
+	CHECK(c && b->page == a->page + 10);
+	CHECK(pageheap_free(&heap_anon, b));
+	CHECK(pageheap_resize(&heap_anon, a, 14));
+	check_sums(&heap_anon, 15);
+}
+
+/* All that there are, and that there is memory for, as a chain. */
+static struct span *take_descriptors(void)
+{
+	struct rlimit none = { 0, RLIM_INFINITY };
+	struct span *all = NULL, *s;
+
+	CHECK(!setrlimit(RLIMIT_AS, &none));
+	while ((s = span_new())) {
+		s->next = all ? span_id(all) : 0;
+		all = s;
+	}
+	return all;
+}
+
+static void give_descriptors(struct span *all)
+{
+	while (all) {
+		struct span *next = all->next ? span_at(all->next) : NULL;
+
+		span_delete(all);
+		all = next;
+	}
+}
+
+/* What would have to be cut in two stays whole, and where it is. */
+TEST(no_descriptors)
+{
+	struct span *a, *b, *all;
+
+	unit_heap();
+	a = pageheap_alloc(&heap_anon, 300, 1, NULL);
+	b = pageheap_alloc(&heap_anon, 9, 1, NULL);
+	CHECK(a && b && b->page == a->page + 300);
+	all = take_descriptors();
+	CHECK(!pageheap_resize(&heap_anon, b, 8));
+	CHECK(!pageheap_resize(&heap_anon, b, 10));
+	CHECK_EQ(b->nr_pages, 9);
+	check_sums(&heap_anon, 309);
+	CHECK(pageheap_free(&heap_anon, a));
+	CHECK(!pageheap_alloc(&heap_anon, 100, 1, NULL));
+	check_sums(&heap_anon, 9);
+	a = pageheap_alloc(&heap_anon, 300, 1, NULL);
+	CHECK(a);
+	CHECK(pageheap_free(&heap_anon, a) && pageheap_free(&heap_anon, b));
+	give_descriptors(all);
+	all = take_descriptors();
+	/* Not of the dirty run and a part of the clean one behind it, but once they are one. */
+	a = pageheap_alloc(&heap_anon, 400, 1, NULL);
+	CHECK(a);
+	check_sums(&heap_anon, 400);
+	give_descriptors(all);
+	CHECK(pageheap_resize(&heap_anon, a, 300));
+	check_sums(&heap_anon, 300);
+}
+
+static size_t address_space(void)
+{
+	unsigned long pages = 0;
+	FILE *f = fopen("/proc/self/statm", "r");
+
+	CHECK(f && fscanf(f, "%lu", &pages) == 1);
+	fclose(f);
+	return pages * PAGE_SIZE;
+}
+
+/* @room is enough for tables of 40 MiB, for the first one. */
+static void fail_to_grow(size_t room)
+{
+	struct rlimit limit = { 0, RLIM_INFINITY };
+	struct span *s;
+	size_t before;
+
+	unit_heap();
+	s = pageheap_alloc(&heap_anon, 10, 1, NULL);
+	CHECK(s);
+	before = address_space();
+	limit.rlim_cur = before + room;
+	CHECK(!setrlimit(RLIMIT_AS, &limit));
+	CHECK(!pageheap_resize(&heap_anon, s, 8 << 20));
+	CHECK(address_space() <= before + ((size_t)2 << 20));
+	CHECK(pageheap_resize(&heap_anon, s, 200));
+	check_sums(&heap_anon, 200);
+}
+
+TEST(failed_growth_leaves_no_tables) { fail_to_grow((size_t)64 << 20); }
+TEST(failed_growth_leaves_no_first_table) { fail_to_grow((size_t)36 << 20); }
+
 TEST(best_fit_of_long_runs)
 {
 	static const size_t len[] = { 330, 300, 312, 9000, 8500 };
@@ -553,7 +656,8 @@ UNIT_MAIN(UNIT(chunk_is_one_clean_run), UNIT(dirty_neighbours_coalesce),
 	  UNIT(locked_pages_keep_no_others),
 	  UNIT(purging_runs_are_nobodys), UNIT(unpurgeable_pages_are_lost),
 	  UNIT(purges_can_wait), UNIT(child_purges_what_was_being_purged),
-	  UNIT(alignment), UNIT(resize),
+	  UNIT(alignment), UNIT(resize), UNIT(resize_into_a_recent_run), UNIT(no_descriptors),
+	  UNIT(failed_growth_leaves_no_tables), UNIT(failed_growth_leaves_no_first_table),
 	  UNIT(best_fit_of_long_runs), UNIT(resize_at_the_end),
 	  UNIT(short_warm_run_is_extended), UNIT(dirty_pages_are_bounded),
 	  UNIT(recent_runs_stay_whole_for_their_length), UNIT(recent_runs_are_bounded),
