@@ -100,14 +100,15 @@ static bool reserve(void)
 	return true;
 }
 
-/* Map @len bytes at a multiple of @align: map more, cut off both ends. */
+/*
+ * Map @len bytes at a multiple of @align: map more, cut off both ends. Two numbers of up to half
+ * of what there is have a sum.
+ */
 static char *map_aligned(size_t len, size_t align)
 {
 	size_t extra = align > PAGE_SIZE ? align - PAGE_SIZE : 0;
 	char *p, *start;
 
-	if (len + extra < len)
-		return NULL;
 	p = os_map(len + extra);
 	if (!p || !extra)
 		return p;

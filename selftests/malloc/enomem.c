@@ -19,10 +19,10 @@ static const size_t too_large[] = {
 	SIZE_MAX - 15, SIZE_MAX / 2 - 4095,
 };
 
-static void check_size(size_t n)
+static void check_size(size_t n, size_t has)
 {
 	void *out = &out;
-	char *p = malloc(100);
+	char *p = malloc(has);
 
 	n = hide(n);
 	fill(p, 100, 1);
@@ -57,7 +57,8 @@ static void check_huge_realloc(void)
 int main(void)
 {
 	for (size_t i = 0; i < sizeof(too_large) / sizeof(*too_large); i++)
-		check_size(too_large[i]);
+		for (size_t has = 100; has < (size_t)1 << 30; has *= 1000)
+			check_size(too_large[i], has);
 	FAILS(calloc(hide((size_t)1 << 33), hide((size_t)1 << 33)));
 	FAILS(calloc(hide(SIZE_MAX / 16 + 2), hide(16)));
 	FAILS(reallocarray(NULL, hide(SIZE_MAX / 8), hide(9)));

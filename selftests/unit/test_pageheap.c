@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 
+#include "large.h"
 #include "model.h"
 #include "pageheap.h"
 #include "region.h"
@@ -325,6 +326,44 @@ TEST(child_purges_what_was_being_purged)
 	CHECK_EQ(heap_arena.purging_pages, 0);
 	CHECK_EQ(heap_arena.clean.pages, heap_arena.nr_pages);
 	check_sums(&heap_arena, 0);
+}
+
+/* Who would do it is not there. */
+TEST(purges_cannot_wait_in_a_child)
+{
+	struct span *a;
+
+	unit_heap();
+	a = pageheap_alloc(&heap_arena, 2, 1, NULL);
+	pageheap_purge_later(&heap_arena, true);
+	pageheap_fork_prepare(&heap_arena);
+	lock_fork_enter();
+	pageheap_fork_child(&heap_arena);
+	lock_fork_leave();
+	pageheap_free_purged(&heap_arena, a);
+	CHECK_EQ(heap_arena.lost_pages, 0);
+	CHECK_EQ(heap_arena.purged_pages, 2);
+}
+
+static char *inside;
+
+static void free_inside(void)
+{
+	large_free(inside);
+}
+
+/* A free run has begun there before the object has grown into it. */
+TEST(free_inside_of_what_has_grown)
+{
+	char line[100];
+	struct span *a;
+
+	unit_heap();
+	a = pageheap_alloc(&heap_anon, 10, 1, NULL);
+	CHECK(pageheap_resize(&heap_anon, a, 20));
+	inside = span_addr(a) + 10 * PAGE_SIZE;
+	snprintf(line, sizeof(line), "free of %p: no object starts there", (void *)inside);
+	unit_must_abort(free_inside, line);
 }
 
 TEST(alignment)
@@ -656,6 +695,7 @@ UNIT_MAIN(UNIT(chunk_is_one_clean_run), UNIT(dirty_neighbours_coalesce),
 	  UNIT(locked_pages_keep_no_others),
 	  UNIT(purging_runs_are_nobodys), UNIT(unpurgeable_pages_are_lost),
 	  UNIT(purges_can_wait), UNIT(child_purges_what_was_being_purged),
+	  UNIT(purges_cannot_wait_in_a_child), UNIT(free_inside_of_what_has_grown),
 	  UNIT(alignment), UNIT(resize), UNIT(resize_into_a_recent_run), UNIT(no_descriptors),
 	  UNIT(failed_growth_leaves_no_tables), UNIT(failed_growth_leaves_no_first_table),
 	  UNIT(best_fit_of_long_runs), UNIT(resize_at_the_end),
