@@ -130,7 +130,7 @@ static size_t park(struct tcache *tc)
 		return 0;
 	current = tc;
 	home = atomic_load_explicit(&tc->home, memory_order_relaxed);
-	if (home && !tc->parked)
+	if (home)
 		taken = empty(tc, home);
 	finish(tc);
 	return taken;
