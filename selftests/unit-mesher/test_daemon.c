@@ -1126,6 +1126,24 @@ static void main_thread_is_gone(void)
 }
 
 /* The daemon that a child of a bare fork knows of is its parent's, or somebody else by now. */
+/* Nor do they start one, when it is time for their parent to. */
+static void raw_children_start_none(void)
+{
+	pid_t pid;
+
+	set_up();
+	daemon_heap_grown(4 * MIB);
+	CHECK(atomic_load(&daemon_wanted));
+	pid = os_syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0, 0);
+	if (!pid) {
+		for (unsigned int i = 0; i < 100; i++)
+			daemon_poke();
+		_exit(!atomic_load(&daemon_wanted));
+	}
+	CHECK(exit_status(pid) == 0);
+	start();
+}
+
 static void raw_children_do_not_kick(void)
 {
 	pid_t pid;
@@ -1180,6 +1198,7 @@ static const struct test_case cases[] = {
 	{ "pressure_group_goes", pressure_group_goes },
 	{ "pressure_refused", pressure_refused },
 	{ "pressure_option", pressure_option },
+	{ "raw_children_start_none", raw_children_start_none },
 	{ "raw_children_do_not_kick", raw_children_do_not_kick },
 	{ "main_thread_leaves", main_thread_leaves },
 	{ "main_thread_is_gone", main_thread_is_gone },
