@@ -150,11 +150,17 @@ static bool fails_again(long nr, long b)
 	       (how == FAIL_FILTER || nr != SYS_ioctl || b == atomic_load(&failing_request));
 }
 
+/* Of FAIL_BURST: so many calls. */
+#define BURST	5
+
 static bool fails(long nr, long b, int error)
 {
+	unsigned long n, first = atomic_load(&at);
+
 	if (!error)
 		return false;
-	if (atomic_fetch_add(&counted, 1) + 1 != atomic_load(&at))
+	n = atomic_fetch_add(&counted, 1) + 1;
+	if (n != first && (how != FAIL_BURST || n < first || n - first >= BURST))
 		return fails_again(nr, b);
 	note(nr, b);
 	return true;

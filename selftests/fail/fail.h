@@ -21,6 +21,7 @@ long fail_sys6(long nr, long a, long b, long c, long d, long e, long f);
 
 enum fail_how {
 	FAIL_ONCE,	/* one call, with an error that it may well have */
+	FAIL_BURST,	/* some calls in a row, so also what is done about the first one */
 	FAIL_EVER,	/* and all later ones of the same kind, until fail_disarm() */
 	FAIL_FILTER,	/* the same, but refused as by a seccomp filter */
 	FAIL_HOLE,	/* one mapping over another, which is gone: as before Linux 6.12 */

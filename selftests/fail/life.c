@@ -3,11 +3,12 @@
 /*
  * life BACKEND EACH HOW...: a short life of a program, again and again. In each one another
  * system call of the library fails: the n-th one, for n = 1 and on until there is none left to
- * fail, or only for each EACH-th n. HOW is once, ever, filter, hole or lost, see fail.h. TAP.
+ * fail, or only for each EACH-th n. HOW is once, burst, ever, filter, hole or lost, see fail.h.
  *
  * A life allocates objects of all kinds, has the sparse ones merged, writes to them, forks and
  * starts threads. Each malloc does what it shall or says ENOMEM, and works when it is tried
  * again; every object is as it was, what calloc gives is zero, and in the end nothing is left.
+ * What comes of it is printed as TAP.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -383,7 +384,7 @@ static bool try_life(enum fail_how how, unsigned long nth)
 
 static enum fail_how how_of(const char *name)
 {
-	static const char *const names[] = { "once", "ever", "filter", "hole", "lost" };
+	static const char *const names[] = { "once", "burst", "ever", "filter", "hole", "lost" };
 
 	for (unsigned int i = 0; i < sizeof(names) / sizeof(*names); i++)
 		if (!strcmp(names[i], name))
@@ -430,7 +431,7 @@ int main(int argc, char **argv)
 	int status = 0;
 
 	if (!each) {
-		fprintf(stderr, "usage: life none|memfd|helper EACH once|ever|filter|hole|lost...\n");
+		fprintf(stderr, "usage: life none|memfd|helper EACH once|burst|ever|filter...\n");
 		return 2;
 	}
 	if (strcmp(getenv("MESH_BACKEND") ?: "", argv[1])) {
