@@ -446,7 +446,8 @@ static unsigned int take_from_spans(struct central *c, void **out, unsigned int 
 	while (n < nr && (s = add_span(c)))
 		n += nr - n < slots_of(c) ? take_slots(c, s, out + n, nr - n) :
 					    take_all(c, s, out + n);
-	return n;
+	/* Without the lock meanwhile: others may have returned something. */
+	return n ? n : take_partial(c, out, nr);
 }
 
 unsigned int central_refill(unsigned int cls, void **out, unsigned int nr)
@@ -596,21 +597,33 @@ void central_return(unsigned int cls, void *const *ptrs, unsigned int nr)
 	daemon_note_free(nr);
 }
 
+/* Up to FETCH slots from the transfer cache; their number. */
+static unsigned int return_some(struct central *c, bool all, struct reaper *r)
+{
+	void *ptrs[FETCH];
+	unsigned int n = transfer_take_idle(&c->transfer, ptrs, FETCH, all);
+
+	if (n)
+		return_to_spans(c, ptrs, n, r);
+	return n;
+}
+
 void central_return_soon(unsigned int cls, void *const *ptrs, unsigned int nr)
 {
 	struct central *c = &centrals[cls];
 	struct reaper r = { 0 };
-	bool kept;
+	bool dense;
 
 	if (!transfer_has_room(&c->transfer, nr) && scattered(ptrs, nr))
 		fetch_spans(ptrs, nr);
 	lock_acquire(&c->lock);
-	kept = transfer_put(&c->transfer, ptrs, nr);
-	if (!kept)
+	dense = c->nr_live >= c->nr_spans * slots_of(c) / 2;
+	if (!transfer_put(&c->transfer, ptrs, nr, dense)) {
 		return_to_spans(c, ptrs, nr, &r);
+		if (transfer_must_shrink(&c->transfer, dense))
+			return_some(c, true, &r);
+	}
 	lock_release(&c->lock);
-	if (kept)
-		return;
 	reap(&r);
 	daemon_note_free(nr);
 }
@@ -619,13 +632,10 @@ unsigned int central_return_idle(unsigned int cls, bool all)
 {
 	struct central *c = &centrals[cls];
 	struct reaper r = { 0 };
-	void *ptrs[FETCH];
 	unsigned int n;
 
 	lock_acquire(&c->lock);
-	n = transfer_take_idle(&c->transfer, ptrs, FETCH, all);
-	if (n)
-		return_to_spans(c, ptrs, n, &r);
+	n = return_some(c, all, &r);
 	lock_release(&c->lock);
 	reap(&r);
 	if (n)

@@ -38,7 +38,7 @@
  * @nr_groups: mesh groups, groups of one included: physical spans
  * @nr_live: slots in use, those in thread caches and in @transfer included
  * @nr_refills: batches handed out
- * @nr_returns: batches taken back
+ * @nr_returns: batches that went back to spans
  */
 struct central {
 	struct lock lock;

@@ -52,6 +52,9 @@
 
 #define SECOND		1000000000ULL
 
+/* Nanoseconds that the daemon's short sleeps may be too long, whatever is the program's. */
+#define TIMER_SLACK	1000
+
 /* How long a trim waits for its pass. */
 #define TRIM_PATIENCE	(5 * SECOND)
 
@@ -191,6 +194,7 @@ static void *daemon_main(void *unused)
 	/* What the thread that happened to start us was made is not for us. */
 	os_leave_real_time();
 	os_share_processors(os_getpid());
+	os_prctl_timer_slack(TIMER_SLACK);
 	os_prctl_name("mesh");
 	kick_fd = prepare();
 	if (kick_fd >= 0) {

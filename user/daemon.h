@@ -94,6 +94,11 @@ static inline void daemon_note_free(unsigned long n)
 bool daemon_trim(void);
 
 /**
+ * daemon_trim_pending() - is somebody waiting in daemon_trim()?
+ */
+bool daemon_trim_pending(void);
+
+/**
  * daemon_thread_exit() - the calling thread is about to end
  *
  * A process whose main thread has called pthread_exit() ends with its last

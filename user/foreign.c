@@ -8,19 +8,36 @@
  * ours are passed on to the functions that would be there without us. If those are the C
  * library's the address is wild, for nobody but malloc(3) gives out its objects.
  *
+ * Functions are looked for when the process starts: later dlsym(3) would wait for whoever is in
+ * dlopen(3), and that may be waiting for a thread that frees something.
+ *
  * Threads: any; no lock.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <gnu/libc-version.h>
-#include <pthread.h>
 #include <stdbool.h>
 
+#include "compiler.h"
 #include "foreign.h"
 
-static struct foreign foreign;
+/**
+ * struct malloc - what ours hides
+ * @free: free(3)
+ * @realloc: realloc(3)
+ * @usable_size: malloc_usable_size(3)
+ */
+struct malloc {
+	void (*free)(void *p);
+	void *(*realloc)(void *p, size_t size);
+	size_t (*usable_size)(void *p);
+};
+
+static struct malloc other;
 static bool found;
-static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+/* What the other malloc is being asked for: if it is made of ours it comes back here. */
+static MESH_TLS const void *asked;
 
 /* The object that a function is in. */
 static const void *object_of(const void *fn)
@@ -30,21 +47,58 @@ static const void *object_of(const void *fn)
 	return fn && dladdr(fn, &info) ? info.dli_fbase : NULL;
 }
 
-static void look(void)
+static bool same_object(const void *fn, const void *other_fn)
 {
-	const void *object;
+	const void *object = object_of(fn);
 
-	*(void **)&foreign.free = dlsym(RTLD_NEXT, "free");
-	*(void **)&foreign.realloc = dlsym(RTLD_NEXT, "realloc");
-	*(void **)&foreign.usable_size = dlsym(RTLD_NEXT, "malloc_usable_size");
-	object = object_of(*(void **)&foreign.free);
-	found = object && object != object_of((const void *)gnu_get_libc_version) &&
-		object == object_of(*(void **)&foreign.realloc) &&
-		object == object_of(*(void **)&foreign.usable_size);
+	return object && object == object_of(other_fn);
 }
 
-const struct foreign *foreign_malloc(void)
+__attribute__((constructor)) static void look(void)
 {
-	pthread_once(&once, look);
-	return found ? &foreign : NULL;
+	void *next = dlsym(RTLD_NEXT, "free");
+
+	if (!next || same_object(next, (const void *)gnu_get_libc_version))
+		return;
+	*(void **)&other.free = next;
+	*(void **)&other.realloc = dlsym(RTLD_NEXT, "realloc");
+	*(void **)&other.usable_size = dlsym(RTLD_NEXT, "malloc_usable_size");
+	found = same_object(next, *(void **)&other.realloc) &&
+		same_object(next, *(void **)&other.usable_size);
+}
+
+bool foreign_has(const void *p)
+{
+	return found && asked != p;
+}
+
+void foreign_free(void *p)
+{
+	const void *before = asked;
+
+	asked = p;
+	other.free(p);
+	asked = before;
+}
+
+void *foreign_realloc(void *p, size_t size)
+{
+	const void *before = asked;
+	void *new;
+
+	asked = p;
+	new = other.realloc(p, size);
+	asked = before;
+	return new;
+}
+
+size_t foreign_size(void *p)
+{
+	const void *before = asked;
+	size_t size;
+
+	asked = p;
+	size = other.usable_size(p);
+	asked = before;
+	return size;
 }

@@ -6,25 +6,21 @@
 #ifndef MESH_FOREIGN_H
 #define MESH_FOREIGN_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 /**
- * struct foreign - the functions of another malloc, which ours hide
- * @free: free(3), for its own objects, and so on
- * @realloc: realloc(3)
- * @usable_size: malloc_usable_size(3)
- */
-struct foreign {
-	void (*free)(void *p);
-	void *(*realloc)(void *p, size_t size);
-	size_t (*usable_size)(void *p);
-};
-
-/**
- * foreign_malloc() - what an object that is not ours belongs to
+ * foreign_has() - may an address that is not ours be one of another malloc's objects?
+ * @p: the address
  *
- * Return: NULL where there is but the C library's malloc, which has no objects.
+ * Not where there is but the C library's malloc, which has no objects, and not when that other
+ * malloc has just been asked and asks us.
  */
-const struct foreign *foreign_malloc(void);
+bool foreign_has(const void *p);
+
+/* As free(3), realloc(3) and malloc_usable_size(3), for such addresses. */
+void foreign_free(void *p);
+void *foreign_realloc(void *p, size_t size);
+size_t foreign_size(void *p);
 
 #endif /* MESH_FOREIGN_H */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* SPDX-FileCopyrightText: The Mesh authors */
 /* Large objects: page runs, and what is wrong with an address that is none. */
+#include "central.h"
 #include "daemon.h"
 #include "huge.h"
 #include "large.h"
@@ -38,7 +39,7 @@ static void *alloc_spare(size_t size, size_t align, bool *zero)
 	return alloc_run(size, align, zero);
 }
 
-void *large_alloc(size_t size, size_t align, bool *zero)
+static void *alloc_anywhere(size_t size, size_t align, bool *zero)
 {
 	void *p = size <= LARGE_MAX ? alloc_run(size, align, zero) : NULL;
 
@@ -46,6 +47,15 @@ void *large_alloc(size_t size, size_t align, bool *zero)
 		return p;
 	p = alloc_mapping(size, align, zero);
 	return p || size <= LARGE_MAX ? p : alloc_spare(size, align, zero);
+}
+
+void *large_alloc(size_t size, size_t align, bool *zero)
+{
+	void *p = alloc_anywhere(size, align, zero);
+
+	if (likely(p) || !central_return_waiting())
+		return p;
+	return alloc_anywhere(size, align, zero);
 }
 
 static bool is_free_state(const struct span *s)

@@ -62,12 +62,9 @@ MESH_NOINLINE void *alloc_slow(size_t size)
 
 static void free_foreign(void *p)
 {
-	const struct foreign *f = foreign_malloc();
-
-	if (f)
-		f->free(p);
-	else
+	if (!foreign_has(p))
 		fatal("free of %p: not an address that malloc has returned", p);
+	foreign_free(p);
 }
 
 /* A page without slots, or no page of ours. */
@@ -156,11 +153,9 @@ MESH_EXPORT void *calloc(size_t n, size_t size)
 
 static size_t size_of_foreign(void *p)
 {
-	const struct foreign *f = foreign_malloc();
-
-	if (f)
-		return f->usable_size(p);
-	fatal("%p is not an address that malloc has returned", p);
+	if (!foreign_has(p))
+		fatal("%p is not an address that malloc has returned", p);
+	return foreign_size(p);
 }
 
 static size_t size_of_other(void *p)
@@ -237,7 +232,7 @@ static bool fits(size_t old_size, size_t size)
 /* Objects of another malloc stay its own: only it may know all that there is to them. */
 static bool is_foreign(const void *p)
 {
-	return !region_has_page(region_page(p)) && !huge_size(p) && foreign_malloc();
+	return !region_has_page(region_page(p)) && !huge_size(p) && foreign_has(p);
 }
 
 MESH_EXPORT void *realloc(void *p, size_t size)
@@ -248,7 +243,7 @@ MESH_EXPORT void *realloc(void *p, size_t size)
 	if (!p)
 		return alloc(size);
 	if (unlikely(is_foreign(p)))
-		return foreign_malloc()->realloc(p, size);
+		return foreign_realloc(p, size);
 	if (unlikely(size == 0)) {
 		release(p);
 		return NULL;

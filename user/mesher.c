@@ -27,6 +27,7 @@
 #include <sys/mman.h>
 
 #include "central.h"
+#include "daemon.h"
 #include "lock.h"
 #include "mesher.h"
 #include "os.h"
@@ -89,9 +90,13 @@ static struct scratch *scratch;
 static uint64_t step_begun;
 static uint64_t last_checkpoint;
 
-/* The daemon's: whether it rests, and when it did last. */
+/*
+ * The daemon's: whether it rests, once daemon_frees is not this any more, and when the present
+ * stretch began.
+ */
 static bool gentle;
-static uint64_t last_rest;
+static unsigned long quiet_at;
+static uint64_t stretch_begun;
 
 /**
  * struct step - the class that is being looked at
@@ -122,6 +127,15 @@ static void checkpoint(void)
 				      memory_order_relaxed);
 }
 
+/* Nobody waits for the daemon, and the program is busy, or has become so. */
+static bool may_rest(void)
+{
+	return gentle && atomic_load_explicit(&daemon_frees, memory_order_relaxed) != quiet_at &&
+	       !atomic_load_explicit(&forks_waiting, memory_order_relaxed) &&
+	       !atomic_load_explicit(&mesher_quit, memory_order_relaxed) &&
+	       !daemon_trim_pending();
+}
+
 /* The end of a stretch. No lock that malloc or free take is held. */
 static void rest_if_due(void)
 {
@@ -130,14 +144,14 @@ static void rest_if_due(void)
 
 	checkpoint();
 	begun = last_checkpoint;
-	if (!gentle || begun - last_rest < STRETCH)
+	if (begun - stretch_begun < STRETCH || !may_rest())
 		return;
 	/* mesher_fork_prepare() does it the other way round: one of the two notices */
 	atomic_store(&resting, true);
 	os_futex_wait(&forks_waiting, 0, &ts);
 	atomic_store(&resting, false);
-	last_rest = last_checkpoint = os_now_ns();
-	step_begun += last_rest - begun;
+	stretch_begun = last_checkpoint = os_now_ns();
+	step_begun += stretch_begun - begun;
 }
 
 /* Is somebody waiting for the present step to end? */
@@ -170,8 +184,13 @@ void mesher_unlock(void)
 
 static void begin_step(void)
 {
+	uint64_t ended = last_checkpoint;
+
 	mesher_lock();
 	step_begun = last_checkpoint = os_now_ns();
+	/* It has slept since, or waited. */
+	if (step_begun - ended > REST)
+		stretch_begun = step_begun;
 	rest_if_due();
 }
 
@@ -182,9 +201,10 @@ static void end_step(void)
 	mesher_unlock();
 }
 
-void mesher_set_gentle(bool on)
+void mesher_set_gentle(bool on, unsigned long frees)
 {
 	gentle = on;
+	quiet_at = frees;
 }
 
 int mesher_open(void)
@@ -472,6 +492,8 @@ static void visit_class(const struct backend_ops *ops, unsigned int cls, bool al
 {
 	struct mesh_outcome out;
 
+	if (atomic_load_explicit(&mesher_quit, memory_order_relaxed))
+		return;
 	if (!all && !renew && skip[cls].now) {
 		skip[cls].now--;
 		return;
@@ -591,5 +613,6 @@ void mesher_fork_child(bool held)
 		lock_fork_release(&mesh_lock);
 	atomic_store_explicit(&forks_waiting, 0, memory_order_relaxed);
 	atomic_store_explicit(&resting, false, memory_order_relaxed);
+	gentle = false;
 	memset(&mesh_stats, 0, sizeof(mesh_stats));
 }

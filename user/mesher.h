@@ -60,11 +60,12 @@ int mesher_open(void);
 
 /**
  * mesher_set_gentle() - shall the daemon sleep a little now and then?
- * @on: yes, the program is busy
+ * @on: yes, while the program is busy and nobody waits for the daemon
+ * @frees: it is not busy while daemon_frees is this
  *
  * The daemon's.
  */
-void mesher_set_gentle(bool on);
+void mesher_set_gentle(bool on, unsigned long frees);
 
 /**
  * mesher_pass() - look for pairs in every class and merge them

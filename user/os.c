@@ -412,6 +412,11 @@ _Noreturn void os_exit_thread(int status)
 		SYS1(SYS_exit, status);
 }
 
+int os_prctl_timer_slack(unsigned long ns)
+{
+	return (int)SYS2(SYS_prctl, PR_SET_TIMERSLACK, ns);
+}
+
 int os_prctl_name(const char *name)
 {
 	return (int)SYS2(SYS_prctl, PR_SET_NAME, name);

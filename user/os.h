@@ -66,6 +66,7 @@ int os_gettid(void);
 int os_tgkill(int pid, int tid, int sig);
 _Noreturn void os_exit_thread(int status);
 int os_prctl_name(const char *name);
+int os_prctl_timer_slack(unsigned long ns);
 void os_sleep_ns(uint64_t ns);
 uint64_t os_now_ns(void);
 uint64_t os_random(void);

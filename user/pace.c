@@ -397,7 +397,7 @@ static void mesh(struct pace *p, bool all)
 	bool quiet = frees == p->frees, good;
 	unsigned long spent = atomic_load(&mesh_stats.mesh_ns);
 
-	mesher_set_gentle(!quiet && !all);
+	mesher_set_gentle(!all, p->frees);
 	if (p->poor >= SETTLED && !all && frees - p->frees < enough())
 		return;
 	p->frees = frees;
@@ -458,7 +458,7 @@ static void trim(struct pace *p)
 	uint32_t asked = daemon_trims_asked();
 	unsigned int i;
 
-	mesher_set_gentle(false);
+	mesher_set_gentle(false, 0);
 	look(p, true);
 	p->frees = atomic_load(&daemon_frees);
 	p->poor = SETTLED;
@@ -553,6 +553,7 @@ void pace_run(int kick_fd)
 	purge_later(p.opened && p.ops->merged);
 	while (!quitting(&p))
 		turn(&p);
+	mesher_set_gentle(false, 0);
 	purge_later(false);
 	mesher_purge_lost(&heap_arena);
 	if (p.opened)

@@ -19,7 +19,6 @@ void pace_run(int kick_fd);
 
 /* Answered by daemon.c. */
 uint32_t daemon_trims_asked(void);
-bool daemon_trim_pending(void);
 void daemon_trims_done(uint32_t asked);
 
 #endif /* MESH_PACE_H */

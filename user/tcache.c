@@ -19,6 +19,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "central.h"
 #include "daemon.h"
@@ -226,7 +227,9 @@ static void put_unused(struct tcache *tc)
 	while (surplus) {
 		tc = surplus;
 		surplus = tc->next;
-		os_unmap(tc, tcache_bytes());
+		/* As in huge_free(), there may be no room for two mappings instead of one. */
+		if (os_unmap(tc, tcache_bytes()))
+			os_madvise(tc, tcache_bytes(), MADV_DONTNEED);
 	}
 }
 

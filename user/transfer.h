@@ -11,6 +11,9 @@
  * longer. So it is closed at first, and counts what it would do if it were open; it is open
  * while it serves enough of what it has to turn away.
  *
+ * Its slots keep their spans alive, perhaps a span each. So it takes none while the spans of
+ * the class are less than half full, and is emptied step by step when more comes then.
+ *
  * For central.c only, under the lock of the class.
  */
 #ifndef MESH_TRANSFER_H
@@ -66,12 +69,14 @@ static inline void transfer_set_open(struct transfer *t, bool open)
 	__atomic_store_n(&t->open, open, __ATOMIC_RELAXED);
 }
 
-/* Without memory for the stack it stays closed. */
+/* Without memory for the stack it stays closed, and that is not tried again soon. */
 static inline void transfer_open(struct transfer *t)
 {
 	if (!t->slots)
 		t->slots = os_map(round_up(t->max * sizeof(void *), PAGE_SIZE));
 	transfer_set_open(t, t->slots != NULL);
+	if (!t->slots)
+		t->score = 0;
 }
 
 static inline void transfer_served(struct transfer *t, unsigned int nr)
@@ -132,20 +137,28 @@ static inline bool transfer_has_room(const struct transfer *t, unsigned int nr)
  * @t: the cache
  * @ptrs: their addresses
  * @nr: their number
+ * @dense: the spans of the class are at least half full
  *
  * Return: false if none was taken.
  */
-static inline bool transfer_put(struct transfer *t, void *const *ptrs, unsigned int nr)
+static inline bool transfer_put(struct transfer *t, void *const *ptrs, unsigned int nr,
+				bool dense)
 {
 	if (t->would + nr <= t->max)
 		t->would += nr;
 	else
 		transfer_turned_away(t, nr);
-	if (!transfer_has_room(t, nr))
+	if (!dense || !transfer_has_room(t, nr))
 		return false;
 	memcpy(t->slots + t->nr, ptrs, nr * sizeof(*ptrs));
 	transfer_set_nr(t, t->nr + nr);
 	return true;
+}
+
+/* Is what it has to go, as more comes that it does not take? */
+static inline bool transfer_must_shrink(const struct transfer *t, bool dense)
+{
+	return t->nr && (!dense || !t->open);
 }
 
 /**

@@ -6,12 +6,24 @@
  */
 #define _GNU_SOURCE
 #include <pthread.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include "check.h"
+#include "daemon.h"
 #include "fake_heap.h"
 #include "mesher.h"
+#include "os.h"
+
+/* What the daemon would know. */
+atomic_ulong daemon_frees;
+static bool trim_pending;
+
+bool daemon_trim_pending(void)
+{
+	return trim_pending;
+}
 
 static void add_spans(unsigned int cls, unsigned int n, unsigned int most)
 {
@@ -153,22 +165,71 @@ static long sleeps(void)
 	return usage.ru_nvcsw;
 }
 
-/* Many milliseconds of work: other threads may want the processor, or nobody does. */
-static void gentle_passes_rest(void)
+/* Sleeps of a pass over many spans. */
+static long sleeps_of_pass(unsigned int cls)
 {
 	long before;
 
+	add_spans(cls, 3000, 3);
+	before = sleeps();
+	CHECK(mesher_pass(backend_current(), true).merged > 1000);
+	return sleeps() - before;
+}
+
+/* Many milliseconds of work: other threads may want the processor, or nobody does. */
+static void gentle_passes_rest(void)
+{
+	uint64_t begun;
+
 	set_up();
-	add_spans(CLASS_512, 9000, 3);
-	before = sleeps();
-	CHECK(mesh_all() > 4500);
-	CHECK(sleeps() - before < 10);
-	add_spans(CLASS_256, 9000, 3);
-	mesher_set_gentle(true);
-	before = sleeps();
-	CHECK(mesh_all() > 4500);
-	CHECK(sleeps() - before >= 20);
+	CHECK(sleeps_of_pass(CLASS_512) < 10);
+	mesher_set_gentle(true, 0);
+	CHECK(sleeps_of_pass(CLASS_256) < 10);	/* nothing is freed */
+	atomic_store(&daemon_frees, 1);
+	mesh_stats.mesh_ns = 0;
+	CHECK(!prctl(PR_SET_TIMERSLACK, 10000000UL));
+	begun = os_now_ns();
+	CHECK(sleeps_of_pass(CLASS_320) >= 20);
+	/* work is counted, sleeps of 10 ms and more are not */
+	CHECK(mesh_stats.mesh_ns > 0);
+	CHECK(mesh_stats.mesh_ns < (os_now_ns() - begun) / 2);
 	CHECK(mesh_stats.longest_ns <= mesh_stats.mesh_ns);
+	trim_pending = true;
+	CHECK(sleeps_of_pass(CLASS_336) < 10);
+	trim_pending = false;
+	CHECK(sleeps_of_pass(CLASS_448) >= 20);
+}
+
+static void *rest_for_long(void *unused)
+{
+	/* each sleep takes 5 s, unless somebody ends it */
+	CHECK(!prctl(PR_SET_TIMERSLACK, 5000000000UL));
+	mesher_set_gentle(true, 1);
+	mesher_pass(backend_current(), true);
+	return unused;
+}
+
+/* Who forks does not wait for the end of a sleep, nor is there another one. */
+static void fork_ends_a_rest(void)
+{
+	uint64_t begun = os_now_ns();
+	pthread_t t;
+
+	set_up();
+	add_spans(CLASS_512, 4000, 3);
+	CHECK(!pthread_create(&t, NULL, rest_for_long, NULL));
+	for (unsigned int i = 0; i < 20; i++) {
+		usleep(2000);
+		mesher_fork_prepare();
+		fake_check(CLASS_512);
+		mesher_fork_parent();
+	}
+	atomic_store(&mesher_quit, true);
+	/* what it sleeps now it may sleep */
+	mesher_fork_prepare();
+	mesher_fork_parent();
+	pthread_join(t, NULL);
+	CHECK(os_now_ns() - begun < 4000000000UL);
 }
 
 static atomic_bool stop;
@@ -176,7 +237,7 @@ static atomic_bool stop;
 static void *mesh_for_ever(void *unused)
 {
 	for (unsigned int i = 0; !atomic_load(&stop); i++) {
-		mesher_set_gentle(i % 2);
+		mesher_set_gentle(i % 2, 1);
 		mesher_pass(backend_current(), true);
 	}
 	return unused;
@@ -253,6 +314,7 @@ static const struct test_case cases[] = {
 	{ "full_spans_stay_alone", full_spans_stay_alone },
 	{ "poor_classes_are_skipped", poor_classes_are_skipped },
 	{ "gentle_passes_rest", gentle_passes_rest },
+	{ "fork_ends_a_rest", fork_ends_a_rest },
 	{ "fork_excludes_steps", fork_excludes_steps },
 	{ "purge_gives_everything_back", purge_gives_everything_back },
 	{ "purge_gives_up", purge_gives_up },

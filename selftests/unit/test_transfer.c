@@ -86,14 +86,14 @@ TEST(last_in_first_out)
 /* What there is, if that is less than what is wanted. */
 TEST(a_few)
 {
-	void *p[3], *q[BATCH];
+	void *p[BATCH], *q[BATCH];
 
 	unit_heap();
 	open_it();
-	refill(p, 3);
+	refill(p, BATCH);
 	give_back(p, 3);
 	CHECK_EQ(central_refill(CLS, q, BATCH), 3);
-	CHECK(!memcmp(q, p, sizeof(p)));
+	CHECK(!memcmp(q, p, 3 * sizeof(*p)));
 	CHECK_EQ(central_refill(CLS, q, BATCH), BATCH);
 }
 
@@ -123,6 +123,35 @@ TEST(closes)
 	for (unsigned int i = 0; i < 8; i++) {
 		refill(p, MAX);
 		give_back(p, MAX);
+	}
+	CHECK(transfer_of_class()->open);
+}
+
+/* Slots of many spans would keep them all: sparse ones are given back instead. */
+TEST(sparse_spans_are_not_kept)
+{
+	static void *p[4 * MAX], *first[4 * MAX / SLOTS], *rest[4 * MAX];
+	unsigned int nr_first = 0, nr_rest = 0;
+
+	unit_heap();
+	open_it();
+	refill(p, 4 * MAX);
+	/* one of each span, as far as there is room, then all others but one of each */
+	for (unsigned int i = 0; i < 4 * MAX; i++)
+		if ((uintptr_t)p[i] % PAGE_SIZE == 0)
+			first[nr_first++] = p[i];
+		else if ((uintptr_t)p[i] % PAGE_SIZE != 256)
+			rest[nr_rest++] = p[i];
+	CHECK_EQ(nr_first, 4 * MAX / SLOTS);
+	give_back(first, nr_first);
+	CHECK_EQ(transfer_of_class()->nr, nr_first);
+	give_back(rest, nr_rest);
+	CHECK_EQ(transfer_of_class()->nr, 0);
+	CHECK_EQ(centrals[CLS].nr_live, 4 * MAX / SLOTS);
+	for (unsigned int i = 0; i < 8 * MAX / BATCH; i++) {
+		refill(p, BATCH);
+		give_back(p, BATCH);
+		CHECK_EQ(transfer_of_class()->nr, 0);
 	}
 	CHECK(transfer_of_class()->open);
 }
@@ -217,5 +246,5 @@ TEST(double_free)
 	unit_must_abort(free_twice, line);
 }
 
-UNIT_MAIN(UNIT(closed_at_first), UNIT(last_in_first_out), UNIT(a_few), UNIT(closes),
+UNIT_MAIN(UNIT(closed_at_first), UNIT(last_in_first_out), UNIT(a_few), UNIT(closes), UNIT(sparse_spans_are_not_kept),
 	  UNIT(idle_slots_leave), UNIT(counted_as_cached), UNIT(last_resort), UNIT(double_free))
