@@ -267,6 +267,8 @@ static vm_fault_t mh_page_mkwrite_locked(struct mh_arena *arena, struct vm_fault
 	slot = mh_resolve(arena->top, vmf->pgoff, NULL);
 	if (!mh_page_current(arena, vmf->page, vmf->pgoff, slot)) {
 		unlock_page(vmf->page);
+		/* Or a thread of high priority would try again until its CPU is taken away. */
+		mh_window_wait(arena, vmf->pgoff);
 		return VM_FAULT_NOPAGE;
 	}
 	if (mh_has_readers(arena, vmf->page, slot)) {
