@@ -241,7 +241,7 @@ static int mh_copy_up_locked(struct mh_copy_up *up)
 	if (!mh_looks_through(up, up->index))
 		return 1;
 	if (copy_mc_highpage(up->to, up->from))
-		return -EIO;
+		return -EHWPOISON;
 	/* Nobody gets at the new page before it is unlocked. */
 	members = mh_show_copy(up);
 	if (members < 0)
@@ -345,8 +345,8 @@ static bool mh_seen_in_one(struct mh_layer *layer)
  * @vma: where the process of @layer is in a page fault; NULL in any other context
  * @copy: set to the new page, locked and with a reference, or NULL if none was made
  *
- * Return: 0, also if there was nothing to do; -ENOMEM, or -EIO for a page that was lost,
- * with nothing changed.
+ * Return: 0, also if there was nothing to do; -ENOMEM, -EHWPOISON for a page that was lost, or
+ * -EIO for one that cannot be read, with nothing changed.
  */
 int mh_copy_up_fault(struct mh_family *family, struct mh_layer *layer, pgoff_t index,
 		     struct vm_area_struct *vma, struct page **copy)
@@ -375,9 +375,12 @@ int mh_copy_up(struct mh_family *family, struct mh_layer *layer, pgoff_t index,
 	return err;
 }
 
+/* Only who touches a page is told that it was lost; for the others it cannot be read. */
 static int mh_copy_up_index(struct mh_family *family, struct mh_layer *layer, pgoff_t index)
 {
-	return mh_copy_up(family, layer, index, NULL);
+	int err = mh_copy_up(family, layer, index, NULL);
+
+	return err == -EHWPOISON ? -EIO : err;
 }
 
 /*
