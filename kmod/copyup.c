@@ -383,18 +383,6 @@ static int mh_copy_up_index(struct mh_family *family, struct mh_layer *layer, pg
 	return err == -EHWPOISON ? -EIO : err;
 }
 
-/*
- * A process that forks has other threads, which may write until the TLB is flushed, and that is
- * not before the end of the fork. A page that is copied during it must not be older than what they
- * have written after it to others, which the child gets as they are at the end.
- */
-static void mh_stop_writers(struct mh_family *family, struct mh_layer *owner, pgoff_t index,
-			    pgoff_t slot)
-{
-	if (owner->arena && owner->arena->mm == current->mm)
-		mh_zap_shown(family, NULL, owner, index, slot);
-}
-
 /* Context: the slot is @arena's, and there can be no more references for writing. */
 static int mh_copy_up_if_held(struct mh_arena *arena, pgoff_t index, pgoff_t slot)
 {
@@ -403,7 +391,6 @@ static int mh_copy_up_if_held(struct mh_arena *arena, pgoff_t index, pgoff_t slo
 
 	if (xa_load(&layer->lent, slot) || mh_next_held(arena->family, slot, slot) != slot)
 		return 0;
-	mh_stop_writers(arena->family, layer, index, slot);
 	err = mh_copy_up_index(arena->family, mh_layer_upper(layer), index);
 	/* Of a page that was lost there is no copy, and nobody can write to it. */
 	return err == -EIO ? 0 : err;
@@ -641,7 +628,6 @@ static int mh_hide_page(struct mh_copy_up *up)
 		mh_drop_spare(up->family, up->owner, up->slot);
 	if (!shared)
 		return ret;
-	mh_stop_writers(up->family, up->owner, up->index, up->slot);
 	return mh_copy_up_index(up->family, up->layer, up->index);
 }
 
