@@ -245,6 +245,33 @@ void mh_group_leave(struct mh_layer *layer, pgoff_t index)
 	kfree(group);
 }
 
+/**
+ * mh_erase_all - xa_destroy() for what may be large
+ * @xa: nobody else looks at it
+ *
+ * That one frees everything in one go, with interrupts off.
+ * Context: process; sleeps.
+ */
+void mh_erase_all(struct xarray *xa)
+{
+	XA_STATE(xas, xa, 0);
+	unsigned int n = 0;
+	void *entry;
+
+	xas_lock(&xas);
+	xas_for_each(&xas, entry, ULONG_MAX) {
+		xas_store(&xas, NULL);
+		if (++n % XA_CHECK_SCHED)
+			continue;
+		/* Not xas_pause(), which takes it for granted that the entry is still there. */
+		xas_set(&xas, xas.xa_index + 1);
+		xas_unlock(&xas);
+		cond_resched();
+		xas_lock(&xas);
+	}
+	xas_unlock(&xas);
+}
+
 /* Nobody looks at the layer any more. */
 void mh_alias_destroy(struct mh_layer *layer)
 {
@@ -255,7 +282,8 @@ void mh_alias_destroy(struct mh_layer *layer)
 		kfree(group);
 		cond_resched();
 	}
-	xa_destroy(&layer->groups);
-	xa_destroy(&layer->spares);
-	xa_destroy(&layer->alias);
+	mh_erase_all(&layer->groups);
+	mh_erase_all(&layer->spares);
+	mh_erase_all(&layer->alias);
+	mh_erase_all(&layer->lent);
 }

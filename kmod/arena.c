@@ -58,7 +58,7 @@ void mh_arena_publish(struct mh_arena *arena)
 /* Free what mh_arena_create() made, when nobody else has seen it. */
 void mh_arena_free(struct mh_arena *arena)
 {
-	xa_destroy(&arena->armed);
+	mh_erase_all(&arena->armed);
 	kfree(arena);
 }
 

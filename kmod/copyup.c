@@ -241,7 +241,7 @@ static int mh_copy_up_locked(struct mh_copy_up *up)
 	if (!mh_looks_through(up, up->index))
 		return 1;
 	if (copy_mc_highpage(up->to, up->from))
-		return -EIO;
+		return -EHWPOISON;
 	/* Nobody gets at the new page before it is unlocked. */
 	members = mh_show_copy(up);
 	if (members < 0)
@@ -345,8 +345,8 @@ static bool mh_seen_in_one(struct mh_layer *layer)
  * @vma: where the process of @layer is in a page fault; NULL in any other context
  * @copy: set to the new page, locked and with a reference, or NULL if none was made
  *
- * Return: 0, also if there was nothing to do; -ENOMEM, or -EIO for a page that was lost,
- * with nothing changed.
+ * Return: 0, also if there was nothing to do; -ENOMEM, -EHWPOISON for a page that was lost, or
+ * -EIO for one that cannot be read, with nothing changed.
  */
 int mh_copy_up_fault(struct mh_family *family, struct mh_layer *layer, pgoff_t index,
 		     struct vm_area_struct *vma, struct page **copy)
@@ -375,21 +375,12 @@ int mh_copy_up(struct mh_family *family, struct mh_layer *layer, pgoff_t index,
 	return err;
 }
 
+/* Only who touches a page is told that it was lost; for the others it cannot be read. */
 static int mh_copy_up_index(struct mh_family *family, struct mh_layer *layer, pgoff_t index)
 {
-	return mh_copy_up(family, layer, index, NULL);
-}
+	int err = mh_copy_up(family, layer, index, NULL);
 
-/*
- * A process that forks has other threads, which may write until the TLB is flushed, and that is
- * not before the end of the fork. A page that is copied during it must not be older than what they
- * have written after it to others, which the child gets as they are at the end.
- */
-static void mh_stop_writers(struct mh_family *family, struct mh_layer *owner, pgoff_t index,
-			    pgoff_t slot)
-{
-	if (owner->arena && owner->arena->mm == current->mm)
-		mh_zap_shown(family, NULL, owner, index, slot);
+	return err == -EHWPOISON ? -EIO : err;
 }
 
 /* Context: the slot is @arena's, and there can be no more references for writing. */
@@ -400,7 +391,6 @@ static int mh_copy_up_if_held(struct mh_arena *arena, pgoff_t index, pgoff_t slo
 
 	if (xa_load(&layer->lent, slot) || mh_next_held(arena->family, slot, slot) != slot)
 		return 0;
-	mh_stop_writers(arena->family, layer, index, slot);
 	err = mh_copy_up_index(arena->family, mh_layer_upper(layer), index);
 	/* Of a page that was lost there is no copy, and nobody can write to it. */
 	return err == -EIO ? 0 : err;
@@ -638,7 +628,6 @@ static int mh_hide_page(struct mh_copy_up *up)
 		mh_drop_spare(up->family, up->owner, up->slot);
 	if (!shared)
 		return ret;
-	mh_stop_writers(up->family, up->owner, up->index, up->slot);
 	return mh_copy_up_index(up->family, up->layer, up->index);
 }
 

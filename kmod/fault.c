@@ -200,9 +200,9 @@ static int mh_fault_locked(struct mh_arena *arena, struct vm_fault *vmf)
  * @vmf: the fault
  *
  * Return: VM_FAULT_LOCKED with vmf->page set; VM_FAULT_NOPAGE if it has been mapped, or to be
- * called again; VM_FAULT_OOM; VM_FAULT_SIGBUS beyond the largest arena, for a page lost to a
- * memory error, in a child that could not be given an arena at fork, or where a fatal signal is
- * pending, so that nobody notices.
+ * called again; VM_FAULT_OOM; VM_FAULT_HWPOISON for a page lost to a memory error; VM_FAULT_SIGBUS
+ * beyond the largest arena, for a page that swap does not give back, in a child that could not be
+ * given an arena at fork, or where a fatal signal is pending, so that nobody notices.
  */
 vm_fault_t mh_fault(struct vm_fault *vmf)
 {
@@ -267,6 +267,8 @@ static vm_fault_t mh_page_mkwrite_locked(struct mh_arena *arena, struct vm_fault
 	slot = mh_resolve(arena->top, vmf->pgoff, NULL);
 	if (!mh_page_current(arena, vmf->page, vmf->pgoff, slot)) {
 		unlock_page(vmf->page);
+		/* Or a thread of high priority would try again until its CPU is taken away. */
+		mh_window_wait(arena, vmf->pgoff);
 		return VM_FAULT_NOPAGE;
 	}
 	if (mh_has_readers(arena, vmf->page, slot)) {

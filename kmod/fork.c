@@ -124,9 +124,10 @@ static struct vm_area_struct *mh_visit_vmas(struct mh_arena *arena,
 /*
  * dup_mmap() flushes the TLB at its end, and until then other threads may write to what both will
  * see. But reclaim does not wait for that when it writes out a page whose entry is clean: it takes
- * for granted that nobody can have it dirty in a TLB. So entries are cleaned after a flush. All
- * that a module can do for one is to remove an entry, which flushes everything when it finds that
- * somebody else is about to.
+ * for granted that nobody can have it dirty in a TLB. So entries are cleaned after a flush. And a
+ * page that is copied during the fork must not be older than what these threads have written after
+ * it to others, which the child gets as they are at the end. All that a module can do for a flush
+ * is to remove an entry, which flushes everything when it finds that somebody else is about to.
  */
 static void mh_write_protect_arena(struct mh_arena *arena)
 {

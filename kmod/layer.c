@@ -70,7 +70,6 @@ void mh_layer_free(struct mh_family *family, struct mh_layer *layer)
 {
 	mh_region_add(family, mh_region(layer->base), -1);
 	mh_alias_destroy(layer);
-	xa_destroy(&layer->lent);
 	mh_layer_set_arena(layer, NULL);
 	mh_count(MH_COUNT_snapshots, -1);
 	mh_count(MH_COUNT_layers, -1);

@@ -304,6 +304,7 @@ struct mh_group *mh_join_prepare(struct mh_layer *layer, pgoff_t src, pgoff_t ds
 void mh_join_abort(struct mh_layer *layer, struct mh_group *joined);
 void mh_join_commit(struct mh_layer *layer, pgoff_t src, struct mh_group *joined);
 void mh_group_leave(struct mh_layer *layer, pgoff_t index);
+void mh_erase_all(struct xarray *xa);
 void mh_alias_destroy(struct mh_layer *layer);
 
 /* copyup.c: a layer's own copy of what it sees in the layers below */

@@ -28,6 +28,9 @@
 
 #include "meshhelper.h"
 
+/* Families that are asked for the number of their pages in one go. */
+#define MH_SHRINK_FAMILIES	64UL
+
 /**
  * struct mh_shrink_item - a family as a memory cgroup knows it
  * @lru: in the group's list of mh_shrink_lru
@@ -60,18 +63,24 @@ static enum lru_status mh_shrink_sum(MH_LRU_WALK_ARGS)
 	unsigned long *sum = arg;
 
 	*sum += max(atomic_long_read(&item->family->shrink.mapped), 0L);
-	return LRU_SKIP;
+	return LRU_ROTATE;
 }
 
+/*
+ * A group may have many families, and a spinlock is held while they are looked at. So some are, in
+ * turn, and stand for all.
+ */
 static unsigned long mh_shrink_count(struct shrinker *shrinker, struct shrink_control *sc)
 {
-	unsigned long sum = 0, all = ULONG_MAX;
+	unsigned long sum = 0, left = MH_SHRINK_FAMILIES, nr = 0;
 
 	/* Pairs with mh_shrink_init(). */
-	if (!smp_load_acquire(&mh_shrink_ready) || !list_lru_shrink_count(&mh_shrink_lru, sc))
+	if (smp_load_acquire(&mh_shrink_ready))
+		nr = list_lru_shrink_count(&mh_shrink_lru, sc);
+	if (!nr)
 		return SHRINK_EMPTY;
-	list_lru_walk_one(&mh_shrink_lru, sc->nid, sc->memcg, mh_shrink_sum, &sum, &all);
-	return sum;
+	list_lru_walk_one(&mh_shrink_lru, sc->nid, sc->memcg, mh_shrink_sum, &sum, &left);
+	return nr > MH_SHRINK_FAMILIES ? mult_frac(sum, nr, MH_SHRINK_FAMILIES) : sum;
 }
 
 /* Takes the first family of the list, which then is the last. */

@@ -138,7 +138,8 @@ struct page *mh_slot_page(struct mh_family *family, pgoff_t slot)
  *	long as it is not, it reads as zeroes
  *
  * Context: process; sleeps, allocates from the caller's memory cgroup.
- * Return: the page of the slot with a reference, locked; or an ERR_PTR.
+ * Return: the page of the slot with a reference, locked; or an ERR_PTR, that of -EHWPOISON for
+ * a page that was lost to a memory error.
  */
 struct page *mh_slot_lock(struct mh_family *family, pgoff_t slot, enum sgp_type sgp)
 {
@@ -151,7 +152,7 @@ struct page *mh_slot_lock(struct mh_family *family, pgoff_t slot, enum sgp_type 
 	page = folio_file_page(folio, slot);
 	if (!PageHWPoison(page) && (folio_test_uptodate(folio) || !folio_test_large(folio)))
 		return page;
-	err = PageHWPoison(page) ? -EIO : 0;
+	err = PageHWPoison(page) ? -EHWPOISON : 0;
 	folio_unlock(folio);
 	folio_put(folio);
 	/* Not all of a large folio is overwritten, but only all of it can be uptodate. */

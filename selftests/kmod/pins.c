@@ -188,6 +188,8 @@ TEST_F(pins, source)
 	EXPECT_EQ(before.busy, after.busy);
 	/* No use in that: a pin is no page on its way to the LRU. */
 	EXPECT_EQ(before.drains, after.drains);
+	/* Nor has it been unmapped for nothing. */
+	EXPECT_NE(0, pfn_of(page_at(&self->a, 1)));
 	EXPECT_FALSE(same_frame(page_at(&self->a, 1), page_at(&self->a, 2)));
 
 	EXPECT_EQ(SLOT, pin_end(&pin, 'p'));
@@ -692,6 +694,26 @@ TEST_F(pins, lent_to_pipe)
 	EXPECT_TRUE(pipe_has(&p, 'B'));
 	EXPECT_TRUE(all_bytes(page, PAGE, 'p'));
 	EXPECT_TRUE(same_frame(page, alias));
+	EXPECT_EQ(0, end_peer(&p));
+}
+
+/* Nor if a page fault maps no more than its page, as where somebody may protect single ones. */
+TEST_F(pins, lent_page_by_page)
+{
+	char *page = page_at(&self->a, 1);
+	struct peers p;
+
+	if (fork_peer(&p)) {
+		if (self->a.mode == MESHHELPER_MERGE_ARMED)
+			arena_uffd(self->a.base, self->a.pages * PAGE);
+		into_pipe(&p, page);
+		parents_turn(&p);
+		_exit(!all_bytes(page, PAGE, 'B'));
+	}
+	hear(p.up[0]);
+	memset(page, 'p', PAGE);
+	EXPECT_TRUE(pipe_has(&p, 'B'));
+	EXPECT_TRUE(all_bytes(page, PAGE, 'p'));
 	EXPECT_EQ(0, end_peer(&p));
 }
 

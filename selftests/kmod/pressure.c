@@ -607,6 +607,37 @@ TEST_F_TIMEOUT(pressure, shared_pages_swap_globally, 240)
 	EXPECT_EQ(0, count_wrong(&self->a));
 }
 
+#define FAMILIES	200
+#define FAMILY_PAGES	32UL
+
+/* More families than the shrinker looks at in one go: each has its turn. */
+TEST_F_TIMEOUT(pressure, many_families, 240)
+{
+	struct arena *a = calloc(FAMILIES, sizeof(*a));
+	long long swapped, all = FAMILIES * FAMILY_PAGES / 2 * PAGE;
+	int i, tries;
+
+	if (!swap_is_on())
+		SKIP(return, "no swap");
+	ASSERT_NE(NULL, a);
+	for (i = 0; i < FAMILIES; i++) {
+		a[i] = arena_open(FAMILY_PAGES, MESHHELPER_MERGE_ZAP);
+		fill(&a[i]);
+		EXPECT_EQ(FAMILY_PAGES / 2, merge_neighbours(&a[i]));
+		touch_all(&a[i]);
+	}
+	for (tries = 0; tries < 40; tries++)
+		set_limit("memory.reclaim", "4M");
+	swapped = get_usage("memory.swap.current", NULL);
+	TH_LOG("%lld KiB of %lld in swap", swapped / 1024, all / 1024);
+	EXPECT_LT(all / 4 * 3, swapped);
+	for (i = 0; i < FAMILIES; i++) {
+		EXPECT_EQ(0, count_wrong(&a[i]));
+		arena_close(&a[i]);
+	}
+	free(a);
+}
+
 /* Moving one page: what is shared cannot be moved while it is mapped, and stays as it is. */
 TEST_F(pressure, moved_page)
 {

@@ -8,6 +8,8 @@
 #include "arena.h"
 
 #include <pthread.h>
+#include <sched.h>
+#include <time.h>
 
 #include "kselftest_harness.h"
 
@@ -308,6 +310,74 @@ TEST_F_TIMEOUT(remove, racing_with_faults, 120)
 		pthread_join(thread[i], NULL);
 	ASSERT_EQ(0, discard(&self->a, 0, 64));
 	EXPECT_EQ(0, smaps_kb(&self->a, "Pss:"));
+}
+
+/* A write that has been asked for, and what became of it. */
+struct urgent_write {
+	struct arena *a;
+	uint64_t random;
+	pthread_barrier_t barrier;
+	long long longest_ns;
+};
+
+static long long now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000000000LL + now.tv_nsec;
+}
+
+/* Preempts what removes the pages, somewhere, and writes to the last of them. */
+static void *write_urgently(void *arg)
+{
+	struct urgent_write *w = arg;
+	struct timespec delay = { 0 };
+	long long start, took;
+	unsigned int i;
+
+	for (i = 0; i < scaled(200); i++) {
+		pthread_barrier_wait(&w->barrier);
+		delay.tv_nsec = next_random(&w->random) % (8000000 * slow_factor());
+		nanosleep(&delay, NULL);
+		start = now_ns();
+		page_at(w->a, 255)[0] = 'u';
+		took = now_ns() - start;
+		if (took > w->longest_ns)
+			w->longest_ns = took;
+	}
+	return NULL;
+}
+
+/*
+ * A real-time thread writes to a page that another thread on the same CPU is just removing: it
+ * waits for that, rather than keep it from running by trying again and again.
+ */
+TEST_F_TIMEOUT(remove, under_real_time_writer, 120)
+{
+	struct urgent_write w = { .a = &self->a, .random = 4711 };
+	struct sched_param urgent = { .sched_priority = 10 };
+	pthread_t thread;
+	unsigned int i;
+	cpu_set_t cpus;
+	size_t page;
+
+	CPU_ZERO(&cpus);
+	CPU_SET(0, &cpus);
+	ASSERT_EQ(0, sched_setaffinity(0, sizeof(cpus), &cpus));
+	ASSERT_EQ(0, pthread_barrier_init(&w.barrier, NULL, 2));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, write_urgently, &w));
+	ASSERT_EQ(0, pthread_setschedparam(thread, SCHED_FIFO, &urgent));
+	for (i = 0; i < scaled(200); i++) {
+		/* Mapped, but not for writing. */
+		for (page = 0; page < 256; page++)
+			touch(page_at(&self->a, page));
+		pthread_barrier_wait(&w.barrier);
+		ASSERT_EQ(0, discard(&self->a, 0, 256));
+	}
+	pthread_join(thread, NULL);
+	TH_LOG("%lld us at most", w.longest_ns / 1000);
+	EXPECT_GT(500000000LL * slow_factor(), w.longest_ns);
 }
 
 TEST_HARNESS_MAIN

@@ -257,15 +257,6 @@ TEST_F(stats, abort_many)
 	arena_close(&wide);
 }
 
-#define OVERCOMMIT	"/proc/sys/vm/overcommit_"
-
-/* The limit is either a number of kilobytes or, if that is 0, a part of the memory. */
-static bool save_limit(struct setting *limit)
-{
-	return save_setting(limit, OVERCOMMIT "kbytes") &&
-	       (strcmp(limit->was, "0") || save_setting(limit, OVERCOMMIT "ratio"));
-}
-
 /* More is committed than there may be, so shmem gets no page. */
 TEST_F(stats, abort_no_memory)
 {
@@ -277,7 +268,7 @@ TEST_F(stats, abort_no_memory)
 	ASSERT_EQ(0, madvise(page_at(&self->a, 1), PAGE, MADV_REMOVE));
 	commit = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	ASSERT_NE(MAP_FAILED, commit);
-	ASSERT_TRUE(save_limit(&self->limit));
+	ASSERT_TRUE(save_commit_limit(&self->limit));
 	ASSERT_TRUE(save_setting(&self->overcommit, OVERCOMMIT "memory"));
 	ASSERT_TRUE(write_text(OVERCOMMIT "kbytes", "4"));
 	ASSERT_TRUE(write_text(OVERCOMMIT "memory", "2"));

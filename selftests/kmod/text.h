@@ -63,6 +63,15 @@ static inline bool restore_setting(struct setting *s)
 	return !path || write_text(path, s->was);
 }
 
+#define OVERCOMMIT	"/proc/sys/vm/overcommit_"
+
+/* What may be committed is either a number of kilobytes or, if that is 0, a part of the memory. */
+static inline bool save_commit_limit(struct setting *limit)
+{
+	return save_setting(limit, OVERCOMMIT "kbytes") &&
+	       (strcmp(limit->was, "0") || save_setting(limit, OVERCOMMIT "ratio"));
+}
+
 /* A counter of the module; -1 if there is no such. */
 static inline long long counter(const char *name)
 {

@@ -5,6 +5,9 @@
  * A refused request must leave the pages as they were.
  */
 #include "arena.h"
+
+#include <sys/wait.h>
+
 #include "kselftest_harness.h"
 
 _Static_assert(sizeof(struct meshhelper_info) == 64, "uapi");
@@ -226,7 +229,71 @@ TEST_F(uapi, bad_mappings)
 	EXPECT_EQ(EINVAL, errno);
 	EXPECT_EQ(MAP_FAILED, mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, PAGE));
 	EXPECT_EQ(EINVAL, errno);
+	/* An arena is there to be written to. */
+	fd = open(DEVICE, O_RDONLY | O_CLOEXEC);
+	EXPECT_EQ(MAP_FAILED, mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 0));
+	EXPECT_EQ(EINVAL, errno);
+	close(fd);
+	fd = open(DEVICE, O_WRONLY | O_CLOEXEC);
+	EXPECT_EQ(MAP_FAILED, mmap(NULL, PAGE, PROT_WRITE, MAP_SHARED, fd, 0));
+	EXPECT_EQ(EACCES, errno);
+	close(fd);
 }
+
+#ifdef __x86_64__
+/* ioctl() of a 32-bit process, whose pointers are that short; by the old way into the kernel. */
+static int ioctl32(int fd, uint32_t cmd, uint32_t arg)
+{
+	long ret;
+
+	asm volatile("int $0x80" : "=a"(ret) : "a"(54L), "b"((long)fd), "c"((long)cmd),
+		     "d"((long)arg) : "memory", "r8", "r9", "r10", "r11");
+	return (int)ret;
+}
+
+static int info_by_ioctl32(int fd, struct meshhelper_info *info)
+{
+	return ioctl32(fd, MESHHELPER_IOC_INFO, (uintptr_t)info);
+}
+
+/* Everything has the same layout there. */
+TEST_F(uapi, requests_of_32_bits)
+{
+	struct low {
+		struct meshhelper_info info;
+		struct meshhelper_batch batch;
+		struct meshhelper_pair pair;
+	} *low = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
+		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+	int status;
+	pid_t pid;
+
+	ASSERT_NE(MAP_FAILED, low);
+	/* A kernel without such calls ends the process. */
+	pid = fork();
+	if (!pid)
+		_exit(info_by_ioctl32(self->a.fd, &low->info) != 0);
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	if (WIFSIGNALED(status))
+		SKIP(return, "kernel has no CONFIG_IA32_EMULATION");
+	ASSERT_EQ(0, info_by_ioctl32(self->a.fd, &low->info));
+	EXPECT_EQ(MESHHELPER_ABI_VERSION, low->info.abi_version);
+	memset(page_at(&self->a, 2), 'c', 2 * PAGE);
+	low->pair = make_pair(page_at(&self->a, 2), page_at(&self->a, 3), 64);
+	low->batch.pairs = (uintptr_t)&low->pair;
+	low->batch.nr_pairs = 1;
+	low->batch.flags = MESHHELPER_MERGE_ZAP;
+	do {
+		ASSERT_EQ(0, ioctl32(self->a.fd, MESHHELPER_IOC_MERGE, (uintptr_t)&low->batch));
+	} while (low->pair.result == -EBUSY);
+	EXPECT_EQ(0, low->pair.result);
+	EXPECT_EQ(1, low->batch.nr_done);
+	EXPECT_TRUE(same_frame(page_at(&self->a, 2), page_at(&self->a, 3)));
+	EXPECT_EQ(-EFAULT, ioctl32(self->a.fd, MESHHELPER_IOC_MERGE, 0));
+	EXPECT_EQ(-ENOTTY, ioctl32(self->a.fd, 0, 0));
+	munmap(low, PAGE);
+}
+#endif
 
 TEST_F(uapi, arena_survives_its_descriptor)
 {
