@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* SPDX-FileCopyrightText: The Mesh authors */
 /*
- * foreign PLUGIN - a program that is linked with another malloc, for what only that can do, as Redis is with
- * jemalloc. malloc is ours, and the other's objects are still the other's.
+ * foreign PLUGIN - a program that is linked with another malloc, for what only that can do, as
+ * Redis is with jemalloc. malloc is ours, and the other's objects are still the other's.
  */
 #include <dlfcn.h>
 #include <malloc.h>

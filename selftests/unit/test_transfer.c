@@ -246,5 +246,6 @@ TEST(double_free)
 	unit_must_abort(free_twice, line);
 }
 
-UNIT_MAIN(UNIT(closed_at_first), UNIT(last_in_first_out), UNIT(a_few), UNIT(closes), UNIT(sparse_spans_are_not_kept),
-	  UNIT(idle_slots_leave), UNIT(counted_as_cached), UNIT(last_resort), UNIT(double_free))
+UNIT_MAIN(UNIT(closed_at_first), UNIT(last_in_first_out), UNIT(a_few), UNIT(closes),
+	  UNIT(sparse_spans_are_not_kept), UNIT(idle_slots_leave), UNIT(counted_as_cached),
+	  UNIT(last_resort), UNIT(double_free))
