@@ -127,13 +127,18 @@ static void checkpoint(void)
 				      memory_order_relaxed);
 }
 
+/* Is somebody waiting for the present step to end? */
+static bool is_awaited(void)
+{
+	return atomic_load_explicit(&forks_waiting, memory_order_relaxed) ||
+	       atomic_load_explicit(&mesher_quit, memory_order_relaxed);
+}
+
 /* Nobody waits for the daemon, and the program is busy, or has become so. */
 static bool may_rest(void)
 {
 	return gentle && atomic_load_explicit(&daemon_frees, memory_order_relaxed) != quiet_at &&
-	       !atomic_load_explicit(&forks_waiting, memory_order_relaxed) &&
-	       !atomic_load_explicit(&mesher_quit, memory_order_relaxed) &&
-	       !daemon_trim_pending();
+	       !is_awaited() && !daemon_trim_pending();
 }
 
 /* The end of a stretch. No lock that malloc or free take is held. */
@@ -154,12 +159,11 @@ static void rest_if_due(void)
 	step_begun += stretch_begun - begun;
 }
 
-/* Is somebody waiting for the present step to end? */
+/* The end of a stretch: must it be that of the step? */
 static bool must_stop(void)
 {
 	rest_if_due();
-	return atomic_load_explicit(&forks_waiting, memory_order_relaxed) ||
-	       atomic_load_explicit(&mesher_quit, memory_order_relaxed);
+	return is_awaited();
 }
 
 /*
